@@ -87,6 +87,16 @@ async def until_an_append_is_blocked(url: str, appends: int = 1) -> None:
             blocked = waiting.rowcount
 
 
+async def listeners(owner: connections.Connection, *, end: bool = False) -> set[int]:
+    """The backends that listen. With `end`, terminate them and wait for their ends."""
+    backends = await owner.execute(
+        "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
+        " where query = 'listen throughline' and datname = current_database()",
+        (end,),
+    )
+    return {pid for pid, _ in await backends.fetchall()}
+
+
 async def everything(store: EventStore) -> list[Recorded]:
     """The whole log, in order."""
     return [recorded async for page in store.replay() for recorded in page]

@@ -31,8 +31,7 @@ from service.eventlog.writer import Appended, Writer
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server
 from tests.running import KEYS
-from tests.service.eventlog.logs import Log, event, running_log
-from tests.service.eventlog.test_live import listeners
+from tests.service.eventlog.logs import Log, event, listeners, running_log
 from tests.service.eventlog.test_log_under_fire import own_server
 from tests.service.replicas import prepare, replicas
 

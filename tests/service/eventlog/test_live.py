@@ -8,7 +8,7 @@ from service.eventlog.live import HistoryLost, LiveLog
 from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
 from tests.service.cutter import Cutter
-from tests.service.eventlog.logs import Log, event, running_log
+from tests.service.eventlog.logs import Log, event, listeners, running_log
 
 
 @pytest.fixture
@@ -43,16 +43,6 @@ async def insert_silently(url: str, position: int) -> None:
             " (%(at)s, 1, 1, gen_random_uuid(), now(), 't', %(at)s::text, 'X', '', '{}')",
             {"at": position},
         )
-
-
-async def listeners(owner: connections.Connection, *, end: bool = False) -> set[int]:
-    """The backends that listen. With `end`, terminate them and wait for their ends."""
-    backends = await owner.execute(
-        "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
-        " where query = 'listen throughline' and datname = current_database()",
-        (end,),
-    )
-    return {pid for pid, _ in await backends.fetchall()}
 
 
 async def test_a_follower_gets_past_and_new_events(log: Log) -> None:
