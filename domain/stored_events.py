@@ -61,6 +61,9 @@ def _listed(keys: Iterable[str]) -> str:
 
 
 def _form(kind: type[Event]) -> _Form:
+    if "__slots__" in vars(kind):
+        # `from_stored` sets the dict of an event. orjson crashes at slots that nobody has set.
+        raise TypeError(f"{kind.__name__} has slots: declare the event without `slots=True`")
     keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
     renamed = tuple((key, name) for key, name in keys.items() if key != name)
     return _Form(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
 from types import NoneType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -23,8 +23,9 @@ from domain.events import (
     RequestEvent,
     RunEvent,
     SessionEvent,
+    SessionExpired,
 )
-from domain.stored_events import from_stored, stored_keys, to_stored
+from domain.stored_events import _form, from_stored, stored_keys, to_stored
 from scripts import first_day
 
 FIRST_DAY: dict[str, dict[str, Any]] = orjson.loads(first_day.FILE.read_bytes())
@@ -95,6 +96,15 @@ def test_the_stored_keys_are_the_fields_under_their_stored_names(name: str) -> N
     assert list(orjson.loads(written(event))) == list(stored_keys(kind))
     assert list(stored_keys(kind).values()) == [field.name for field in fields(kind)]
     assert "schema_version" not in stored_keys(kind)
+
+
+def test_an_event_with_slots_is_refused() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class SessionRested(SessionExpired):
+        note: str
+
+    with pytest.raises(TypeError, match="SessionRested has slots"):
+        _form(SessionRested)
 
 
 def test_only_four_fields_are_stored_under_another_name() -> None:

@@ -21,6 +21,7 @@ from psycopg.errors import InsufficientPrivilege
 
 import service
 from service import api
+from service.api.tokens_schemas import MOST_TOKEN_SECONDS
 from service.app import OPERATIONS
 from service.eventlog.store import NewEvent
 from service.ids import new_id
@@ -264,7 +265,8 @@ async def look_the_same(
 async def browser(run: LiveService, world: World, *names: str) -> httpx.AsyncClient:
     """A client with a token for the world's user, in its project unless only the user is named."""
     body = {name: world.ids[name] for name in names or ("userId", "projectId")}
-    token = (await world.client.post("/v1/tokens", json=body)).json()["token"]
+    asked = body | {"ttlSeconds": MOST_TOKEN_SECONDS}
+    token = (await world.client.post("/v1/tokens", json=asked)).json()["token"]
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.AsyncClient(base_url=run.client.base_url, headers=headers, timeout=60)
 

@@ -155,7 +155,8 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
                 "user_message",
             ]
             assert {each["status"] for each in happened[:3]} == {"deployed"}
-            assert first.until('"type":"deployment"', project_id="tea"), "there is something to see"
+            logged = (folder / "errors").read_text()[-3_000:]
+            assert first.until('"type":"deployment"', project_id="tea"), logged
             key = re.search(r"Demo key: demo / (\S+)", first.printed)
             assert first.stop(signal.SIGINT) == 0
 
