@@ -113,7 +113,7 @@ class Ring(Generic[T]):
         self._rings_at = at
 
     def _end_waits(self) -> None:
-        """End each wait whose deadline has passed, and set the timer for the next deadline."""
+        """Wake the readers whose deadlines have passed. Set the timer for the next deadline."""
         at, self._rings_at = self._rings_at, inf
         for waiter, deadline in self._waiters.items():
             if deadline <= at and not waiter.done():

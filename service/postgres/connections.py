@@ -32,10 +32,11 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class OwnConnection(Connection):
-    """A connection of this process. It notices a commit whose wait for a standby was interrupted.
+    """A connection of this process.
 
-    The server writes a commit to its own disk first, and then waits for a standby. After an
-    interrupted wait all readers see the commit, but perhaps no standby has it.
+    PostgreSQL writes a commit to its own disk, and then waits for a standby. If somebody interrupts
+    this wait, PostgreSQL sends a warning. All readers see the commit then, but perhaps no standby
+    has the commit. `require_kept` raises an error after such a warning.
     """
 
     can_cancel = True

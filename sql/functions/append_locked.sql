@@ -6,10 +6,9 @@
 -- same append id, then `first_position` is its position. If another append was first,
 -- `first_position` is null, and `stream_id` and `version` say which stream has which version now.
 --
--- An append that an earlier try left in the log may be on this server alone: somebody may have
--- interrupted its wait for a standby. So a call that finds such an append writes a record of its own to
--- the WAL. The commit of this call waits for the standby, and the standby then has the earlier append,
--- too.
+-- The log may have an append of an earlier try that no standby has, because somebody interrupted the
+-- earlier commit. If this call finds such an append, the call writes one more record to the WAL. Then
+-- the commit of this call waits for a standby. A standby that has this commit has the earlier append.
 --
 -- A writer on the fast way does not take the lock. So the insert here can still meet another
 -- writer; then it fails with a unique violation, and the caller calls again.
