@@ -107,6 +107,7 @@ from service.timelines.feed import Feeds
 from service.web import static
 from service.webhooks.dispatch import Dispatcher, Source
 from service.webhooks.store import Deliveries, Webhooks
+from service.wire import LOG_POSITION
 
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
@@ -155,7 +156,7 @@ CROSS_ORIGIN: Final[dict[str, Any]] = {
         "Retry-After",
         INCOMPLETE,
         "X-Log-Cursor",
-        "X-Log-Position",
+        LOG_POSITION,
         "X-Request-Id",
     ),
     "allow_credentials": False,

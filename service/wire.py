@@ -118,6 +118,10 @@ def position_of(cursor: str) -> int:
     return int(found[1])
 
 
+LOG_POSITION: Final = "X-Log-Position"
+"""The header with the position of the log that an answer holds for, or that a write has come to."""
+
+
 def dumped(answer: BaseModel) -> dict[str, Any]:
     """The answer as JSON values, without absent members."""
     return answer.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -17,7 +17,7 @@ from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.reads import fold_account, position_in, reading_at
 from service.ids import new_id
-from service.wire import dumped
+from service.wire import LOG_POSITION, dumped
 
 
 async def credit_account(call: Call[billing_schemas.CreditRequest, None]) -> Response:
@@ -39,7 +39,7 @@ async def credit_account(call: Call[billing_schemas.CreditRequest, None]) -> Res
 
     answer, position = await call.transact(work)
     if answer is None:  # the same request was answered by a version that stored no answers
-        raise AnswerMissing(headers={"X-Log-Position": str(position)})
+        raise AnswerMissing(headers={LOG_POSITION: str(position)})
     balance = billing_schemas.AccountAnswer.model_validate(answer)
     return answered(balance, position=position, status=201)
 

@@ -13,6 +13,7 @@ from service.http.operation import Operation, Success
 from service.http.rate_limit_headers import rate_limit
 from service.replies import envelope
 from service.replies.text_view import View
+from service.wire import LOG_POSITION
 
 
 async def post_message(
@@ -43,7 +44,7 @@ async def reply_to(call: AnyCall, message: Message, on_busy: OnBusy, view: View)
     call.entry.session_id, call.entry.reply_id = admitted.session_id, admitted.reply_id
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.reply_id}",
-        "X-Log-Position": str(admitted.position),
+        LOG_POSITION: str(admitted.position),
         **rate_limit(admitted.limits),
     }
     if call.wants_stream:

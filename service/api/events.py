@@ -28,6 +28,7 @@ from service.http.sse_response import (
 )
 from service.ops.metrics import RESUMES
 from service.replies import events, sse
+from service.wire import LOG_POSITION
 
 PAGE: Final = 100
 """Events of a page where no limit is given."""
@@ -46,7 +47,7 @@ async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
         at = await head(connection)
     require_none_lost(await lost.rows())
     prev = await log.last(after)
-    headers = {"X-Log-Position": str(at)}
+    headers = {LOG_POSITION: str(at)}
     if streams:
         if resumed:
             RESUMES.labels("events").inc()

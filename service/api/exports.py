@@ -34,7 +34,7 @@ from service.http.reads import (
 )
 from service.http.sse_response import LineStream
 from service.texts.templates import render
-from service.wire import dumped
+from service.wire import LOG_POSITION, dumped
 
 PAGE: Final = 50
 """Items that are read at a time. An export of a long session never holds more of them."""
@@ -111,7 +111,7 @@ async def _export(
     exported = await _exported(call, call.path["sessionId"], user_id)
     ending, media_type = _FILES[form]
     headers = {
-        "X-Log-Position": str(exported.position),
+        LOG_POSITION: str(exported.position),
         **_file(f"session-{exported.row.session_id}.{ending}"),
         **(in_language(locale) if form in ("markdown", "text") else {}),
     }
@@ -123,7 +123,7 @@ async def export_sessions(call: Call[exports_schemas.ExportRequest, None]) -> Re
     if call.body.user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
     await _note_incomplete(call)
-    headers = {"X-Log-Position": str(call.service.live_log.head), **_file("sessions.ndjson")}
+    headers = {LOG_POSITION: str(call.service.live_log.head), **_file("sessions.ndjson")}
     return LineStream(_lines(call), headers)
 
 

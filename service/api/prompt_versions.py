@@ -20,6 +20,7 @@ from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.reads import reading_at
 from service.postgres.connections import Connection
+from service.wire import LOG_POSITION
 
 
 async def add_version(call: Call[prompts_schemas.VersionRequest, None]) -> Response:
@@ -52,7 +53,7 @@ async def added_version(
             try:
                 return await visible_version(connection, call, prompt_id, number, user_id)
             except PromptVersionUnknown:
-                headers = {"X-Log-Position": str(position)}
+                headers = {LOG_POSITION: str(position)}
                 raise AnswerMissing("the version is not in the read model", headers) from None
 
 

@@ -32,7 +32,7 @@ from service.ids import new_id
 from service.ops import metrics
 from service.postgres.connections import tenant_transaction
 from service.replies.envelope import End
-from service.wire import dumped
+from service.wire import LOG_POSITION, dumped
 
 PATH: Final = "/v1/shares"
 HEADERS: Final = {"X-Robots-Tag": "noindex, nofollow", "Cache-Control": "no-store"}
@@ -59,7 +59,7 @@ async def share_plan(call: Call[shares_schemas.ShareRequest, None]) -> Response:
     if result["share"] != share_id:  # the same request was done before
         token = links.token(call.caller.key_id, result["share"], result["digest"])
     if token is None:
-        raise AnswerMissing(headers={"X-Log-Position": str(position)})
+        raise AnswerMissing(headers={LOG_POSITION: str(position)})
     answer = shares_schemas.ShareAnswer(
         share_id=result["share"],
         url=f"{PATH}/{token}",

@@ -29,7 +29,7 @@ from service.replies.sse import encode, goaway
 from service.replies.tail import ERASED
 from service.timelines import items
 from service.timelines.feed import Item, Project
-from service.wire import BEGINNING, fitting
+from service.wire import BEGINNING, LOG_POSITION, fitting
 
 
 async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Response:
@@ -115,7 +115,7 @@ def begin_of_stream(begun: str | None, position: int) -> dict[str, str]:
 
     A client whose stream breaks before its first event goes on after the cursor `X-Log-Cursor`.
     """
-    return {"X-Log-Position": str(position), "X-Log-Cursor": begun or BEGINNING}
+    return {LOG_POSITION: str(position), "X-Log-Cursor": begun or BEGINNING}
 
 
 async def live(

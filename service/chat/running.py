@@ -10,6 +10,7 @@ from domain.events import ReplyCancelRequested, ReplyCompleted, ReplyFailed, Rep
 from domain.replies.contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.turn import STOPPING, Responder, Turn
+from service.concurrency.tasks import cancelled
 from service.eventlog.errors import Overloaded, Stopping
 from service.eventlog.store import Recorded
 from service.eventlog.transactions import decode
@@ -128,10 +129,7 @@ class RunningTurns:
             turn.stop(STOPPING)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LANDING_SECONDS)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await cancelled(*self._tasks)
 
 
 def accepted(admitted: Admitted) -> Accepted:

@@ -7,6 +7,8 @@ from typing import ClassVar, Final, Literal
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from service.wire import LOG_POSITION
+
 Stored = Literal["nothing", "everything", "unknown"]
 
 
@@ -147,7 +149,7 @@ def answering(position: int) -> Generator[None]:
         yield
     except DATABASE_AWAY as error:
         reason = type(error).__name__
-        raise AnswerMissing(reason, {"X-Log-Position": str(position)}) from error
+        raise AnswerMissing(reason, {LOG_POSITION: str(position)}) from error
 
 
 @contextmanager

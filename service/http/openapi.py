@@ -17,6 +17,7 @@ from service.access.signatures import HEADER
 from service.http.operation import BROWSER_SESSION, COOKIE, TICKET, AnyOperation, Success
 from service.http.problems import MEDIA_TYPE, TITLES, Problem
 from service.http.reads import INCOMPLETE
+from service.wire import LOG_POSITION
 
 Version = Literal["3.2.0", "3.1.0"]
 
@@ -312,7 +313,7 @@ def _headers(operation: AnyOperation) -> dict[str, Any]:
     position = {"description": "A position of the log.", "schema": {"type": "integer"}}
     incomplete = {INCOMPLETE: _INCOMPLETE} if operation.reads else {}
     begin = {"X-Log-Cursor": _BEGIN} if "item" in operation.events else {}
-    return {"X-Log-Position": position} | begin | incomplete
+    return {LOG_POSITION: position} | begin | incomplete
 
 
 def _items(schema: dict[str, str], form: Version, extension: str) -> dict[str, Any]:

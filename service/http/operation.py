@@ -39,10 +39,9 @@ from service.ops import metrics
 from service.postgres.replica import ReplicaAway
 from service.replies.events import REPLY_EVENTS
 from service.settings import Scope
-from service.wire import Id, Query, dumped
+from service.wire import LOG_POSITION, Id, Query, dumped
 
 COOKIE: Final = "throughline"
-POSITION: Final = "X-Log-Position"
 BROWSER_SESSION: Final = "throughline-browser-session"
 TICKET: Final = "ticket"
 LARGEST_BODY: Final = 256 * 1024
@@ -252,8 +251,8 @@ class Operation(Generic[B, Q]):
 def _stored_but_late(late: AuditLate, response: Response) -> Response:
     """The problem in place of a response, with the position at which the write is stored."""
     answer = problems.problem(late)
-    if (position := response.headers.get(POSITION)) is not None:
-        answer.headers[POSITION] = position
+    if (position := response.headers.get(LOG_POSITION)) is not None:
+        answer.headers[LOG_POSITION] = position
     return answer
 
 
@@ -431,5 +430,5 @@ def answered(
         orjson.dumps(dumped(answer)),
         status,
         media_type="application/json",
-        headers={POSITION: str(position), **headers},
+        headers={LOG_POSITION: str(position), **headers},
     )
