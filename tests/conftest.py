@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +66,13 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failure at once where the list of failures comes much later."""
+    if sizes.PROVE and report.failed:
+        sys.stdout.write(f"\nFAILED {report.nodeid}\n{report.longreprtext}\n")
+        sys.stdout.flush()
 
 
 def pytest_report_header() -> str:
