@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -11,10 +13,11 @@ T = TypeVar("T")
 class Batcher(Generic[T]):
     """Owned by one event loop; `run` is the one task that writes.
 
-    `write` is given up to `most` items in their order, and returns when they are stored; it retries
-    by itself. The items that are being written still count as waiting until `write` has returned.
-    `gather_seconds` is how long an item that is not urgent waits for other items. A caller may
-    change it at any time.
+    Urgent items are written at once. Other items wait for `gather_seconds` from the first of them
+    on, and are written together, with the urgent items of that moment. A caller may change
+    `gather_seconds` at any time. `write` is given up to `most` items, and returns when they are
+    stored; it retries by itself. The items that are being written still count as waiting until
+    `write` has returned.
     """
 
     def __init__(
@@ -23,60 +26,73 @@ class Batcher(Generic[T]):
         self._write = write
         self._most = most
         self.gather_seconds = gather_seconds
-        self._waiting: deque[T] = deque()
+        self._urgent: deque[T] = deque()
+        self._others: deque[T] = deque()
         self._work = asyncio.Event()
-        self._urgent = asyncio.Event()
         self._is_closing = False
         self._since = 0.0
+        self._due = 0.0
 
     def __len__(self) -> int:
         """The number of items that are not stored yet."""
-        return len(self._waiting)
+        return len(self._urgent) + len(self._others)
 
     @property
     def waited_seconds(self) -> float:
         """For how long items have waited without one being stored."""
-        return asyncio.get_running_loop().time() - self._since if self._waiting else 0.0
+        return _now() - self._since if self else 0.0
 
     def add(self, item: T, *, is_urgent: bool = False) -> None:
         """Have an item written: an urgent item now, another item together with later ones."""
-        if not self._waiting:
-            self._since = asyncio.get_running_loop().time()
-        self._waiting.append(item)
-        self._work.set()
+        if not self:
+            self._since = _now()
         if is_urgent:
-            self._urgent.set()
+            self._urgent.append(item)
+        else:
+            self._others.append(item)
+            if len(self._others) == 1:
+                self._due = _now() + self.gather_seconds
+        if is_urgent or len(self._others) in (1, self._most):
+            self._work.set()
 
     def close(self) -> None:
         """State that no more items come: `run` ends when all items are stored."""
         self._is_closing = True
         self._work.set()
-        self._urgent.set()
 
     async def run(self) -> None:
         """Write until the batcher is closed and nothing waits. Raises what `write` raises."""
-        while self._waiting or not self._is_closing:
-            if not self._waiting:
-                self._work.clear()
-                await self._work.wait()
-                continue
-            await self._gather()
-            await self._write_batch()
+        while self or not self._is_closing:
+            if self._urgent or self._are_due:
+                await self._write_batch()
+            else:
+                await self._pause()
+
+    @property
+    def _are_due(self) -> bool:
+        """Whether the items that are not urgent have waited for long enough, or are many."""
+        others = len(self._others)
+        return others >= self._most or (others > 0 and (self._is_closing or _now() >= self._due))
 
     async def _write_batch(self) -> None:
-        batch = [self._waiting[n] for n in range(min(self._most, len(self._waiting)))]
-        await self._write(batch)
-        for _ in batch:
-            self._waiting.popleft()
-        self._since = asyncio.get_running_loop().time()
+        urgent = list(islice(self._urgent, self._most))
+        others = list(islice(self._others, self._most - len(urgent) if self._are_due else 0))
+        await self._write([*others, *urgent])
+        for _ in urgent:
+            self._urgent.popleft()
+        for _ in others:
+            self._others.popleft()
+        self._since = _now()
+        if others:
+            self._due = self._since + self.gather_seconds
 
-    async def _gather(self) -> None:
-        """Wait a moment for more items, unless one of them is urgent or the batch is full."""
-        if len(self._waiting) < self._most:
-            try:
-                async with asyncio.timeout(self.gather_seconds):
-                    await self._urgent.wait()
-            except TimeoutError:
-                pass
-        if not self._is_closing and len(self._waiting) <= self._most:
-            self._urgent.clear()
+    async def _pause(self) -> None:
+        """Wait for an urgent item, or until the other items are due."""
+        self._work.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._due if self._others else None):
+                await self._work.wait()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -199,13 +199,12 @@ class Flusher:
             await self._frame_store.disconnect()
 
     async def _flush(self, waiting: list[ReplyWriter]) -> None:
-        # A writer that became urgent waits twice and is flushed once. What it gets from here on
-        # makes it wait anew.
+        # A writer that became urgent waits twice. What it gets from here on makes it wait anew.
         writers = dict.fromkeys(waiting)
-        for writer in writers:
-            self._is_urgent.pop(writer, None)
+        gathered = sum(not self._is_urgent.pop(writer, True) for writer in writers)
+        if gathered:
+            self._batcher.gather_seconds = gather_seconds(gathered)
         unstored = {writer: frames for writer in writers if (frames := writer.unstored())}
-        self._batcher.gather_seconds = gather_seconds(len(unstored))
         if not unstored:
             return
         are_stored = await self._frame_store.store(

@@ -24,8 +24,20 @@ class Store:
         self.batches.append(batch)
 
 
-async def test_an_urgent_item_is_written_at_once_with_all_that_wait() -> None:
+async def test_an_urgent_item_is_written_at_once_and_another_item_goes_on_waiting() -> None:
     store = Store()
+    running = asyncio.create_task(store.batcher.run())
+    store.batcher.add(1)
+    store.batcher.add(2, is_urgent=True)
+    await store.has_begun.wait()
+    assert len(store.batcher) == 1
+    store.batcher.close()
+    await running
+    assert store.batches == [[2], [1]]
+
+
+async def test_items_that_are_due_are_written_with_the_urgent_items_of_that_moment() -> None:
+    store = Store(gather_seconds=0.0)
     store.batcher.add(1)
     store.batcher.add(2, is_urgent=True)
     store.batcher.close()
