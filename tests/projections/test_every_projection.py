@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import count, pairwise
 from random import Random
 from typing import Any, Final, TypeAlias
 
@@ -236,8 +236,11 @@ async def test_verification_counts_the_rows_that_are_different(
 
 @asynccontextmanager
 async def tampered(written: Writing, projection: Projection) -> AsyncIterator[Connection]:
-    """The owner of a log, to tamper with a read model, which is rebuilt afterwards."""
-    log = await written(17)
+    """The owner of a log with at least two rows of a read model, to tamper with the read model. It
+    is rebuilt afterwards."""
+    seeds = count(17)
+    while len(rows(projection.name, (log := await written(next(seeds))).events)) < 2:
+        pass
     async with owning(log.url) as owner:
         await background(owner)
         yield owner

@@ -59,10 +59,10 @@ def fill(
                 )
             except AnotherLog:
                 raise AnotherLog(_NOT_EMPTY) from None
-            rebuilt = await rebuild_read_models(owner, bar)
+            await rebuild_read_models(owner, bar)
         known = f", {done.known} were in the log already" if done.known else ""
         out.print(f"{messages} messages: {done.stored} events stored{known}")
-        out.print(f"{len(rebuilt)} read models rebuilt from the log")
+        out.print("all read models rebuilt from the log")
         out.print(f"Next: throughline analysts add NAME {TENANT}")
 
     with database(Settings()) as found:
