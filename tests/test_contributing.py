@@ -119,7 +119,8 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
     # Python takes bytecode for current by the file's size and second: here files change faster.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("THROUGHLINE_PROVE", None)
+    for name in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED"):
+        environment.pop(name, None)
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
