@@ -1,6 +1,7 @@
 """Signed calls to a running service, by a key of the settings."""
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,21 +11,27 @@ import typer
 from service.access import signatures
 from service.access.keys import known_keys
 from service.cli.console import err
+from service.concurrency.retry import retry_after
 from service.settings import Key, Settings
 
 SECONDS: Final = 60.0
 """How long an answer may take."""
 
+LONGEST_WAIT: Final = 5.0
+"""How long a call waits before it is tried again, in seconds, whatever the service asks for."""
+
 
 class CallFailed(RuntimeError):
     """The service refused a call, or did not answer. The message says why, and what to do.
 
-    `code` is the code of a refusal, else None.
+    `code` is the code of a refusal, else empty. `retry_seconds` is when the same call may be tried
+    again; None where it must not be.
     """
 
-    def __init__(self, message: str, code: str = "") -> None:
+    def __init__(self, message: str, code: str = "", retry_seconds: float | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.retry_seconds = retry_seconds
 
 
 def chosen_key(settings: Settings, asked: str) -> tuple[str, Key]:
@@ -55,11 +62,15 @@ def signature(key_id: str, key: Key, method: str, target: str, body: bytes) -> s
 
 @dataclass(frozen=True, slots=True)
 class SignedCalls:
-    """Calls to the service at `url` by a key."""
+    """Calls to the service at `url` by a key.
+
+    For `patience` seconds a call is tried again where the service has too much to do.
+    """
 
     url: str
     key_id: str
     key: Key
+    patience: float = 0.0
 
     def get(self, target: str) -> Any:
         """The answer to a read. Raises CallFailed."""
@@ -77,6 +88,16 @@ class SignedCalls:
         }
 
     def _sent(self, method: str, target: str, body: bytes) -> Any:
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                return self._answered(method, target, body)
+            except CallFailed as failed:
+                if failed.retry_seconds is None or time.monotonic() > until:
+                    raise
+                time.sleep(failed.retry_seconds)
+
+    def _answered(self, method: str, target: str, body: bytes) -> Any:
         import urllib.error
         import urllib.request
 
@@ -90,20 +111,23 @@ class SignedCalls:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise refusal(error.code, error.read()) from None
+            raise refusal(error.code, error.read(), error.headers["Retry-After"]) from None
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             said = f"{self.url} does not answer: {reason}. Is the service there?"
             raise CallFailed(said) from None
 
 
-def refusal(status: int, body: bytes) -> CallFailed:
-    """What the problem of an answer says."""
+def refusal(status: int, body: bytes, header: str | None = None) -> CallFailed:
+    """What the problem of an answer says, with its header Retry-After. Where something is stored,
+    or may be, the call must not be tried again."""
     try:
         problem = json.loads(body)
-        return CallFailed(f"The service refuses: {problem['detail']}", problem["code"])
+        said, code = f"The service refuses: {problem['detail']}", problem["code"]
+        is_stored = problem.get("stored", "nothing") != "nothing"
     except (ValueError, KeyError, TypeError):
         return CallFailed(f"The service refuses: {status}")
+    return CallFailed(said, code, None if is_stored else retry_after(header, LONGEST_WAIT))
 
 
 def local_url(settings: Settings) -> str:

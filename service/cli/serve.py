@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,6 +20,9 @@ from service.settings import Settings, variable
 if TYPE_CHECKING:
     from service.cli.workers.supervisor import Supervisor
     from service.http.server import Server
+
+FILL_SECONDS: Final = 60.0
+"""How long the demo waits for a service that has too much to do while the demo is filled."""
 
 
 def serve(
@@ -176,7 +179,7 @@ async def _serve_demo(
         out.print("\n".join((*first, *started, key, *lines, end)))
         fill = partial(
             first_run.fill,
-            SignedCalls(url, KEY_ID, settings.hmac_keys[KEY_ID]),
+            SignedCalls(url, KEY_ID, settings.hmac_keys[KEY_ID], patience=FILL_SECONDS),
             is_offline=settings.anthropic_api_key is None,
             with_workers=with_workers,
         )

@@ -1,12 +1,17 @@
 """The demo of a first run: its projects, its session and its link."""
 
 import asyncio
+import time
+from dataclasses import replace
+
+import pytest
 
 from service.access.keys import KEY_ID, TENANT
+from service.access.overload import ADMITTED_AT_ONCE
 from service.cli.calls import SignedCalls
 from service.cli.demo import first_run
 from service.postgres import connections
-from tests.running import KEYS, LiveService, running
+from tests.running import KEYS, PATIENT, LiveService, running
 from tests.service.access.test_browser_sessions import redeem
 from tests.service.http.test_true_errors import counted
 
@@ -31,10 +36,10 @@ async def test_the_demo_is_the_same_at_each_start_until_its_project_is_erased(ur
         assert account["creditedSeconds"] == first_run.CREDIT_SECONDS
 
 
-async def fill(live: LiveService, *, is_offline: bool) -> None:
+async def fill(live: LiveService, *, is_offline: bool, patience: float = 0.0) -> None:
     """What a start does: prepare, then fill."""
     await first_run.prepare(live.service)
-    calls = SignedCalls(str(live.client.base_url), KEY_ID, DEMO[KEY_ID])
+    calls = SignedCalls(str(live.client.base_url), KEY_ID, DEMO[KEY_ID], patience=patience)
     await asyncio.to_thread(first_run.fill, calls, is_offline=is_offline, with_workers=True)
 
 
@@ -50,6 +55,28 @@ async def test_the_first_start_makes_a_project_with_something_to_see(url: str) -
         assert [happened[each] for each in expected] == [1, 1, 1, 2]
         await fill(run, is_offline=True)
         assert await counted(owner) == happened, "the second start makes nothing"
+
+
+async def test_a_service_that_has_too_much_to_do_is_filled_later(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running(url, hmac_keys=DEMO, capacity=replace(PATIENT, seconds=0.01)) as run,
+        await connections.connect(url, as_service=False) as owner,
+    ):
+        others, loop, pauses = run.service.overload, asyncio.get_running_loop(), list[float]()
+        for n in range(ADMITTED_AT_ONCE):
+            await others.admit(f"r{n}")
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            for n in range(ADMITTED_AT_ONCE):
+                loop.call_soon_threadsafe(others.admitted, f"r{n}")
+
+        monkeypatch.setattr(time, "sleep", pause)
+        await fill(run, is_offline=True, patience=60.0)
+        assert pauses[0] == others.retry_seconds
+        assert (await counted(owner))["ReplyCompleted"] == 3
 
 
 async def test_nothing_that_costs_money_is_made_without_being_asked(url: str) -> None:
