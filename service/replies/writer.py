@@ -165,9 +165,10 @@ class ReplyWriter:
 
 
 class Flusher:
-    """Stores what the writers of this process have: one insert at a time for all of them.
+    """Stores what the writers of this process have, in one insert at a time: what is urgent at once,
+    and text together with the text of all replies of a moment.
 
-    What a writer gets while an insert runs goes into the next one, in larger chunks. Owned by the
+    What a writer gets while an insert runs goes into a later insert, in larger chunks. Owned by the
     service's loop; `run` is its one task. `_is_urgent` has the writers that wait.
     """
 
