@@ -165,8 +165,8 @@ class ReplyWriter:
 
 
 class Flusher:
-    """Stores what the writers of this process have, in one insert at a time: what is urgent at once,
-    and text together with the text of all replies of a moment.
+    """Stores what the writers of this process have, in one insert at a time: text together with the
+    text of all replies of a moment, and what is urgent at once.
 
     What a writer gets while an insert runs goes into a later insert, in larger chunks. Owned by the
     service's loop; `run` is its one task. `_is_urgent` has the writers that wait.
