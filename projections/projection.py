@@ -339,15 +339,19 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
     """Stop the read model, finish the shadow and swap it with the live table in one transaction.
 
     If the swap fails, the read model is caught up and follows again. Raises _Follows where that
-    happened before the swap began.
+    happened before the swap began. A vacuum that PostgreSQL began by itself may hold either table.
+    It gives way only to a wait that is longer than `deadlock_timeout`, which is a second. The
+    shadow is locked first, while nobody waits for what the swap holds.
     """
     live = compose.Identifier("app", projection.name)
+    shadow = compose.Identifier(schema, projection.name)
     name = {"name": projection.name}
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '1s'")
         await connection.execute(SQL["stop"], name)
     async with connection.transaction():
-        await connection.execute("set local lock_timeout = '1s'")
+        await connection.execute("set local lock_timeout = '2s'")
+        await connection.execute(compose.SQL("lock table {}").format(shadow))
         if await _row(connection, SQL["lock"], name) == (True,):
             raise _Follows
         end = await head(connection)
@@ -356,11 +360,7 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
         # a deadlock.
         await _drop_views(connection, projection)
         await connection.execute(compose.SQL("drop table if exists {}").format(live))
-        await connection.execute(
-            compose.SQL("alter table {} set schema app").format(
-                compose.Identifier(schema, projection.name)
-            )
-        )
+        await connection.execute(compose.SQL("alter table {} set schema app").format(shadow))
         await _create_rules(connection, projection)
         await connection.execute(SQL["forget_set_aside"], {"projection": projection.name})
         both = {"schema": schema, "name": projection.name}

@@ -1,10 +1,12 @@
 """Read models that are rebuilt: under load, killed half way, one at a time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
+from pathlib import Path
+from typing import Final
 
 import psycopg
 import pytest
@@ -12,10 +14,20 @@ import pytest
 from projections import PROJECTIONS
 from projections import projection as machinery
 from projections.accounts import ACCOUNTS, account
-from projections.projection import Busy, Connection, Projection, catch_up, reached, rebuild, verify
+from projections.projection import (
+    Busy,
+    Connection,
+    Projection,
+    catch_up,
+    install,
+    reached,
+    rebuild,
+    verify,
+)
 from projections.timeline import TIMELINE, Shown, page
 from service.eventlog.store import NewEvent
-from service.postgres import connections
+from service.postgres import connections, migrations
+from service.postgres.embedded import Server, embedded
 from tests.projections.generated import World, live, owning, writing
 from tests.projections.trouble import (
     CREDITED,
@@ -25,6 +37,7 @@ from tests.projections.trouble import (
     schemas,
     until_waiting,
 )
+from tests.running import UNSAFE
 from tests.sizes import size
 
 
@@ -268,3 +281,48 @@ async def test_a_verification_is_not_misled_by_a_rebuild(
 
         monkeypatch.setattr(machinery, "_apply", apply)
         assert await verify(owner, TIMELINE) == 0
+
+
+VACUUM: Final = """
+alter table app.timeline set (
+    autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1
+);
+insert into app.timeline (
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, recorded_at
+)
+select -n, 't', 'p', 'plan', n::text, 'reply', true, false, now()
+from generate_series(1, 20000) as n;
+delete from app.timeline where position % 2 = 0;
+"""
+"""The timeline has much to vacuum, and the vacuum takes its time."""
+
+
+VACUUMING: Final = b"""
+select from pg_stat_progress_vacuum where relid = 'app.timeline'::regclass
+"""
+
+
+@pytest.fixture
+def vacuuming_server(tmp_path: Path) -> Iterator[Server]:
+    """A PostgreSQL that looks each second whether there is something to vacuum."""
+    tmp_path.chmod(0o755)
+    settings = {**UNSAFE, "autovacuum_naptime": "1s"}
+    with embedded(tmp_path / "postgres", settings=settings) as server:
+        yield server
+
+
+@pytest.mark.slow
+async def test_a_vacuum_that_began_by_itself_makes_way_for_a_rebuild(
+    vacuuming_server: Server,
+) -> None:
+    url = vacuuming_server.url
+    await migrations.migrate(url)
+    async with owning(url) as owner:
+        await install(owner, PROJECTIONS)
+        await owner.execute(VACUUM.encode())
+        async with asyncio.timeout(30):
+            while not (await owner.execute(VACUUMING)).rowcount:  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.01)
+        await rebuild(owner, TIMELINE)
+        assert not await live(owner, "timeline")
