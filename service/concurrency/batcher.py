@@ -13,19 +13,25 @@ T = TypeVar("T")
 class Batcher(Generic[T]):
     """Owned by one event loop; `run` is the one task that writes.
 
-    Urgent items are written at once. Other items wait for `gather_seconds` from the first of them
-    on, and are written together, with the urgent items of that moment. A caller may change
+    Urgent items are written at once: `urgent_alone`, or else with all that wait. Other items wait
+    for `gather_seconds` from the first of them on, and are written together. A caller may change
     `gather_seconds` at any time. `write` is given up to `most` items, and returns when they are
     stored; it retries by itself. The items that are being written still count as waiting until
     `write` has returned.
     """
 
     def __init__(
-        self, write: Callable[[list[T]], Awaitable[None]], *, most: int, gather_seconds: float
+        self,
+        write: Callable[[list[T]], Awaitable[None]],
+        *,
+        most: int,
+        gather_seconds: float,
+        urgent_alone: bool = False,
     ) -> None:
         self._write = write
         self._most = most
         self.gather_seconds = gather_seconds
+        self._urgent_alone = urgent_alone
         self._urgent: deque[T] = deque()
         self._others: deque[T] = deque()
         self._work = asyncio.Event()
@@ -70,13 +76,15 @@ class Batcher(Generic[T]):
 
     @property
     def _are_due(self) -> bool:
-        """Whether the items that are not urgent have waited for long enough, or are many."""
-        others = len(self._others)
-        return others >= self._most or (others > 0 and (self._is_closing or _now() >= self._due))
+        """Whether the items that are not urgent are written now."""
+        if not self._others or len(self._others) >= self._most:
+            return bool(self._others)
+        with_urgent = bool(self._urgent) and not self._urgent_alone
+        return with_urgent or self._is_closing or _now() >= self._due
 
     async def _write_batch(self) -> None:
-        urgent = list(islice(self._urgent, self._most))
-        others = list(islice(self._others, self._most - len(urgent) if self._are_due else 0))
+        others = list(islice(self._others, self._most if self._are_due else 0))
+        urgent = list(islice(self._urgent, self._most - len(others)))
         await self._write([*others, *urgent])
         for _ in urgent:
             self._urgent.popleft()

@@ -175,7 +175,9 @@ class Flusher:
     def __init__(self, frame_store: FrameStore) -> None:
         self._frame_store = frame_store
         self._is_urgent: dict[ReplyWriter, bool] = {}
-        self._batcher = Batcher(self._flush, most=MOST_WRITERS, gather_seconds=GATHER_SECONDS)
+        self._batcher = Batcher(
+            self._flush, most=MOST_WRITERS, gather_seconds=GATHER_SECONDS, urgent_alone=True
+        )
 
     def add(self, writer: ReplyWriter, *, is_urgent: bool) -> None:
         """Have the writer's frames stored: at once, or with the other frames of the next moment."""

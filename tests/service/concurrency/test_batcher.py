@@ -11,12 +11,16 @@ from service.concurrency.batcher import Batcher
 class Store:
     """Writes batches into a list; `gate` holds a write back."""
 
-    def __init__(self, *, most: int = 3, gather_seconds: float = 60.0) -> None:
+    def __init__(
+        self, *, most: int = 3, gather_seconds: float = 60.0, urgent_alone: bool = False
+    ) -> None:
         self.batches: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.has_begun = asyncio.Event()
-        self.batcher = Batcher(self.write, most=most, gather_seconds=gather_seconds)
+        self.batcher = Batcher(
+            self.write, most=most, gather_seconds=gather_seconds, urgent_alone=urgent_alone
+        )
 
     async def write(self, batch: list[int]) -> None:
         self.has_begun.set()
@@ -24,8 +28,19 @@ class Store:
         self.batches.append(batch)
 
 
-async def test_an_urgent_item_is_written_at_once_and_another_item_goes_on_waiting() -> None:
+async def test_an_urgent_item_is_written_at_once_with_all_that_wait() -> None:
     store = Store()
+    running = asyncio.create_task(store.batcher.run())
+    store.batcher.add(1)
+    store.batcher.add(2, is_urgent=True)
+    await store.has_begun.wait()
+    store.batcher.close()
+    await running
+    assert store.batches == [[1, 2]]
+
+
+async def test_an_urgent_item_can_be_written_alone_while_another_item_goes_on_waiting() -> None:
+    store = Store(urgent_alone=True)
     running = asyncio.create_task(store.batcher.run())
     store.batcher.add(1)
     store.batcher.add(2, is_urgent=True)
@@ -37,7 +52,7 @@ async def test_an_urgent_item_is_written_at_once_and_another_item_goes_on_waitin
 
 
 async def test_items_that_are_due_are_written_with_the_urgent_items_of_that_moment() -> None:
-    store = Store(gather_seconds=0.0)
+    store = Store(gather_seconds=0.0, urgent_alone=True)
     store.batcher.add(1)
     store.batcher.add(2, is_urgent=True)
     store.batcher.close()
