@@ -204,7 +204,7 @@ async def _measured(url: str, model_url: str, number: int, figures: Figures) -> 
     sides = [*enumerate(SIDES)]
     in_turn = sides if number % 2 else sides[::-1]
     began = time.perf_counter()
-    with streams.service(url, model_url) as target:
+    async with streams.service(url, model_url) as target:
         figures.add("start of a process", 0, 1_000 * (time.perf_counter() - began))
         async with httpx.AsyncClient(base_url=target.url, auth=Signed(), timeout=120) as client:
             for path in _READS.values():
@@ -229,7 +229,7 @@ async def _run(url: str, small_url: str, starts: int, figures: Figures) -> None:
         for number in range(starts + 1):
             await _measured(url, model_url, number, figures)
             began = time.perf_counter()
-            with streams.service(small_url, model_url):
+            async with streams.service(small_url, model_url):
                 figures.add("start of a process", 1, 1_000 * (time.perf_counter() - began))
 
 

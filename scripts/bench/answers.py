@@ -96,11 +96,11 @@ async def measure(url: str) -> list[Figure]:
     """Ask for everything once, start the service anew, and ask again."""
     model = StampingModel(deltas=1, pace=0.001)
     async with model.serving() as model_url:
-        with streams.service(url, model_url) as target:
+        async with streams.service(url, model_url) as target:
             await streams.prepare(target, PROJECTS)
             await posts(target)
         appends = await append(url)
-        with streams.service(url, model_url) as target:
+        async with streams.service(url, model_url) as target:
             cold = await posts(target)
             warm, read, credit_seconds = list[float](), list[float](), list[float]()
             for _ in range(ROUNDS):

@@ -240,15 +240,17 @@ async def measure(url: str, seconds: float) -> list[Figure]:
     """Measure on an empty database."""
     await fill(url)
     model = StampingModel(deltas=round(seconds / PACE), pace=PACE, paragraph=PARAGRAPH)
-    async with model.serving() as model_url:
-        with streams.service(url, model_url) as target:
-            async with chromium(await prepare(target)) as bench:
-                return [
-                    await loaded(bench),
-                    await warm_start(bench),
-                    *await long_timeline(bench),
-                    *await long_reply(bench, model),
-                ]
+    async with (
+        model.serving() as model_url,
+        streams.service(url, model_url) as target,
+        chromium(await prepare(target)) as bench,
+    ):
+        return [
+            await loaded(bench),
+            await warm_start(bench),
+            *await long_timeline(bench),
+            *await long_reply(bench, model),
+        ]
 
 
 def run(seconds: float) -> list[Figure]:

@@ -132,41 +132,43 @@ async def compared(
 async def measure(url: str) -> list[Figure]:
     """Measure on a database that is filled."""
     model = StampingModel(deltas=1, pace=0.001)
-    async with model.serving() as model_url:
-        with streams.service(url, model_url) as target:
-            async with client_of(target) as client:
+    async with (
+        model.serving() as model_url,
+        streams.service(url, model_url) as target,
+        client_of(target) as client,
+    ):
 
-                async def turn(session: str) -> httpx.Response:
-                    path = f"/v1/sessions/{session}/messages"
-                    body = orjson.dumps({"userId": "u", "message": "And now?"})
-                    kind = {"Content-Type": "application/json"}
-                    return await client.post(path, content=body, headers=kind)
+        async def turn(session: str) -> httpx.Response:
+            path = f"/v1/sessions/{session}/messages"
+            body = orjson.dumps({"userId": "u", "message": "And now?"})
+            kind = {"Content-Type": "application/json"}
+            return await client.post(path, content=body, headers=kind)
 
-                async def listed(project: str) -> httpx.Response:
-                    return await client.get(f"/v1/projects/{project}/sessions?userId=u&limit=20")
+        async def listed(project: str) -> httpx.Response:
+            return await client.get(f"/v1/projects/{project}/sessions?userId=u&limit=20")
 
-                async def page(session: str) -> httpx.Response:
-                    return await client.get(f"/v1/sessions/{session}/messages?userId=u&limit=20")
+        async def page(session: str) -> httpx.Response:
+            return await client.get(f"/v1/sessions/{session}/messages?userId=u&limit=20")
 
-                of_many = f"the list of {MANY:,} sessions, against {FEW}"
-                of_long = f"{2 * LONG:,} messages in a session, against {2 * SHORT}"
-                return [
-                    Figure(
-                        f"a turn with {of_long}",
-                        await compared(lambda: turn("long"), lambda: turn("short")),
-                        LIMIT,
-                    ),
-                    Figure(
-                        of_many,
-                        await compared(lambda: listed("many"), lambda: listed("few")),
-                        LIMIT,
-                    ),
-                    Figure(
-                        f"a page of {of_long}",
-                        await compared(lambda: page("long"), lambda: page("short")),
-                        LIMIT,
-                    ),
-                ]
+        of_many = f"the list of {MANY:,} sessions, against {FEW}"
+        of_long = f"{2 * LONG:,} messages in a session, against {2 * SHORT}"
+        return [
+            Figure(
+                f"a turn with {of_long}",
+                await compared(lambda: turn("long"), lambda: turn("short")),
+                LIMIT,
+            ),
+            Figure(
+                of_many,
+                await compared(lambda: listed("many"), lambda: listed("few")),
+                LIMIT,
+            ),
+            Figure(
+                f"a page of {of_long}",
+                await compared(lambda: page("long"), lambda: page("short")),
+                LIMIT,
+            ),
+        ]
 
 
 def run() -> list[Figure]:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -150,10 +150,11 @@ def requested(method: str, path: str, body: bytes, accept: str = "text/event-str
     return head.encode() + body
 
 
-@contextmanager
-def process(arguments: list[str], **environment: str) -> Iterator[Target]:
-    """Start a server in a process of its own, and wait until the server prints its address."""
-    started = subprocess.Popen(
+@asynccontextmanager
+async def process(arguments: list[str], **environment: str) -> AsyncGenerator[Target]:
+    """Start a server in a process of its own, and wait until the server prints its address. A
+    server that starts asks the model, which answers on this loop meanwhile."""
+    started = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
         [sys.executable, *arguments],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -161,15 +162,22 @@ def process(arguments: list[str], **environment: str) -> Iterator[Target]:
         text=True,
     )
     try:
-        assert started.stdout is not None
-        line = next(line for line in started.stdout if "listens on" in line)
-        yield Target(line.split("listens on ")[1].strip(), psutil.Process(started.pid))
+        url = await asyncio.to_thread(_address, started)
+        yield Target(url, psutil.Process(started.pid))
     finally:
         started.terminate()
-        started.wait(60)
+        await asyncio.to_thread(started.wait, 60)
 
 
-def service(database_url: str, model_url: str, workers: int = 1) -> AbstractContextManager[Target]:
+def _address(started: subprocess.Popen[str]) -> str:
+    assert started.stdout is not None
+    line = next(line for line in started.stdout if "listens on" in line)
+    return line.split("listens on ")[1].strip()
+
+
+def service(
+    database_url: str, model_url: str, workers: int = 1
+) -> AbstractAsyncContextManager[Target]:
     """The service, without accounts and projects: see `prepare`."""
     key = {"secret": SECRET, "tenant": "bench", "scopes": ["chat", "build", "admin", "read"]}
     return process(
@@ -286,10 +294,12 @@ async def watched(target: Target, watchers: int) -> list[Read]:
 async def serving(
     database_url: str, model: StampingModel, projects: int, workers: int = 1
 ) -> AsyncGenerator[Target]:
-    async with model.serving() as model_url:
-        with service(database_url, model_url, workers) as target:
-            await prepare(target, projects)
-            yield target
+    async with (
+        model.serving() as model_url,
+        service(database_url, model_url, workers) as target,
+    ):
+        await prepare(target, projects)
+        yield target
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +326,11 @@ async def measure(new_database: Callable[[], str], seconds: float) -> list[Figur
     async with serving(new_database(), steady, FEW) as target:
         few = await load(target, FEW, steady)
         readers = await watched(target, WATCHERS)
-    async with steady.serving() as model_url:
-        with process(["-m", "scripts.bench.bare", model_url]) as target:
-            bare = await load(target, FEW, steady)
+    async with (
+        steady.serving() as model_url,
+        process(["-m", "scripts.bench.bare", model_url]) as target,
+    ):
+        bare = await load(target, FEW, steady)
     delays = sorted(delay for each in readers for delay in each.delays[-10:])
     return [
         Figure("first chunk after the model's first byte, ms at p50", first_ms, 10),

@@ -107,11 +107,11 @@ async def measure(url: str, folder: Path) -> list[Figure]:
     model, keys = StampingModel(deltas=1, pace=0.001), count()
     async with model.serving() as model_url:
         with counted(url, folder) as (proxied, trips):
-            with streams.service(proxied, model_url) as target:
+            async with streams.service(proxied, model_url) as target:
                 await streams.prepare(target, PROJECTS)
                 for project in range(PROJECTS):
                     await post(target, project, f"k{next(keys)}", trips)
-            with streams.service(proxied, model_url) as target:
+            async with streams.service(proxied, model_url) as target:
                 rounds = [
                     [await post(target, each, f"k{next(keys)}", trips) for each in range(PROJECTS)]
                     for _ in range(3)
