@@ -167,6 +167,7 @@ async def test_an_event_is_given_up_after_its_tries_and_can_be_sent_once_more(
     async with dispatching(url, log) as dispatcher:
         await receiver.until(4)
         assert receiver.positions() == [1, 1, 1, 2]
+        await eventually(pool, webhook_id, lambda found: found.position == 2)
         (letter,) = await letters(pool, webhook_id)
         assert (letter.position, letter.error) == (1, "the receiver answered 500")
         receiver.answers = [(400, {})]
