@@ -181,9 +181,13 @@ class Flusher:
 
     def add(self, writer: ReplyWriter, *, is_urgent: bool) -> None:
         """Have the writer's frames stored: at once, or with the other frames of the next moment."""
-        if writer not in self._is_urgent or (is_urgent and not self._is_urgent[writer]):
+        was_urgent = self._is_urgent.get(writer)
+        if was_urgent is None:
             self._is_urgent[writer] = is_urgent
             self._batcher.add(writer, is_urgent=is_urgent)
+        elif is_urgent and not was_urgent:
+            self._is_urgent[writer] = True
+            self._batcher.hasten(writer)
 
     @property
     def waited_seconds(self) -> float:
@@ -202,12 +206,11 @@ class Flusher:
             await self._frame_store.disconnect()
 
     async def _flush(self, waiting: list[ReplyWriter]) -> None:
-        # A writer that became urgent waits twice. What it gets from here on makes it wait anew.
-        writers = dict.fromkeys(waiting)
-        gathered = sum(not self._is_urgent.pop(writer, True) for writer in writers)
+        # What a writer gets from here on makes it wait anew.
+        gathered = sum(not self._is_urgent.pop(writer) for writer in waiting)
         if gathered:
             self._batcher.gather_seconds = gather_seconds(gathered)
-        unstored = {writer: frames for writer in writers if (frames := writer.unstored())}
+        unstored = {writer: frames for writer in waiting if (frames := writer.unstored())}
         if not unstored:
             return
         are_stored = await self._frame_store.store(

@@ -51,6 +51,20 @@ async def test_an_urgent_item_can_be_written_alone_while_another_item_goes_on_wa
     assert store.batches == [[2], [1]]
 
 
+async def test_an_item_that_waits_can_become_urgent_and_waits_no_more() -> None:
+    store = Store(urgent_alone=True)
+    running = asyncio.create_task(store.batcher.run())
+    first, second = 1_001, 1_002
+    store.batcher.add(first)
+    store.batcher.add(second)
+    store.batcher.hasten(first)
+    await store.has_begun.wait()
+    assert store.batches == [[first]]
+    store.batcher.close()
+    await running
+    assert store.batches == [[first], [second]]
+
+
 async def test_items_that_are_due_are_written_with_the_urgent_items_of_that_moment() -> None:
     store = Store(gather_seconds=0.0, urgent_alone=True)
     store.batcher.add(1)
