@@ -81,14 +81,14 @@ tenant_id, webhook_id, url, types, secret, revision, position, tries, next_try_a
 
 -- name: claim
 -- Takes the webhooks that no living process delivers, and returns all that are this process's.
+-- If another process takes a webhook at the same moment, PostgreSQL tests the condition again with the
+-- new row. It reads the lease again only because the lease is one value: it would not join anew.
 with claimed as (
     update app.webhook
     set lease_id = %(lease_id)s
     where is_enabled
         and lease_id is distinct from %(lease_id)s
-        and not exists (
-            select from app.lease where epoch = lease_id and until > now()
-        )
+        and coalesce((select until from app.lease where epoch = lease_id), '-infinity') <= now()
     returning {claimed}
 )
 select * from claimed
