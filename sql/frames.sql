@@ -66,12 +66,19 @@ where replies.message_id is null or replies.ended_position is not null
 
 -- name: purge
 -- Delete the frames of old replies, the oldest first. Ids of replies are UUIDv7, so their order is
--- the order of age.
+-- the order of age. A reply that has not ended keeps its frames, however old they are: a service
+-- that was away for days ends such a reply with what its readers saw.
 delete from app.reply_chunk
 where (message_id, n) in (
     select message_id, n
     from app.reply_chunk
     where message_id < %(before)s
+        and not exists (
+            select from app.replies
+            where replies.tenant_id = reply_chunk.tenant_id
+                and replies.message_id = reply_chunk.message_id
+                and replies.ended_position is null
+        )
     order by message_id, n
     limit %(limit)s
 )

@@ -207,18 +207,40 @@ async def test_frames_are_deleted_after_a_day(url: str) -> None:
         final = law.lawful(await live.stream("Good morning"))
     async with running(url, keep_seconds=0.0, reply_seconds=0.001) as live:
         async with asyncio.timeout(10):
-            while await frames_kept(live):  # noqa: ASYNC110 - no event says so
-                await asyncio.sleep(0.05)
+            await until_deleted(live, final["messageId"])
         joined = await live.join(final["messageId"])
         assert [name for name, _, _ in joined] == ["snapshot", "final"]
 
 
-async def frames_kept(live: LiveService) -> int:
-    async with service_transaction(live.service.pool) as connection:
-        found = await connection.execute("select count(*) from app.reply_chunk")
-        row = await found.fetchone()
-        assert row is not None
-        return int(row[0])
+async def test_a_reply_that_has_not_ended_keeps_its_frames(url: str) -> None:
+    events: list[Event] = []
+    async with running(url) as live:
+        await live.project()
+        await live.credit()
+        ended = law.lawful(await live.stream("Good morning"))
+        async for event in law.read_stream(live, "Good morning [[offline: hang after=8]]"):
+            events.append(event)
+            if [name for name, _, _ in events].count("chunk") == 2 and event[0] == "chunk":
+                async with running(url, keep_seconds=0.0, reply_seconds=0.001) as deleting:
+                    await until_deleted(deleting, ended["messageId"])
+                path = path_of(events[0][1]["messageId"])
+                assert (await live.client.post(f"{path}/cancel?userId=u1")).status_code == 200
+        final = law.lawful(events)
+        assert final["reason"] == "cancelled"
+        assert await live.join(final["messageId"]) == events
+
+
+async def until_deleted(live: LiveService, reply_id: str) -> None:
+    """Wait until the table has no frame of the reply."""
+    async with asyncio.timeout(10):
+        while True:
+            async with service_transaction(live.service.pool) as connection:
+                found = await connection.execute(
+                    "select from app.reply_chunk where message_id = %s", [reply_id]
+                )
+            if not found.rowcount:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_reply_has_its_state_and_progress(two: tuple[LiveService, LiveService]) -> None:
