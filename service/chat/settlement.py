@@ -64,13 +64,19 @@ class Settlement:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    async def extend(self, admitted: Admitted, mode: ReplyMode) -> int:
+    async def extend(self, admitted: Admitted, mode: ReplyMode, reserved_seconds: int) -> int:
         """Reserve the mode's estimate again, or the rest of the balance; returns the seconds.
 
+        `reserved_seconds` are reserved as far as the caller knows. If the account has reserved
+        more, a try with an unknown outcome is in the log, and its seconds are the answer.
         While the database is away the reply goes on, billed at the most what was reserved before.
         """
 
         async def extend(transaction: Transaction) -> int:
+            funds = await transaction.load(_account_of(admitted))
+            already = funds.reservations.get(admitted.reservation_id, 0) - reserved_seconds
+            if already > 0:
+                return already
             decision = partial(
                 account.extend,
                 user_id=admitted.message.user_id,

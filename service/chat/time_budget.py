@@ -16,7 +16,8 @@ class TimeBudget:
 
     `clock` gives the seconds that count, as the bill counts them; it may go back, when an attempt
     is discarded, and never runs faster than time. `extend` reserves more and returns how many
-    seconds it got, 0 when the balance is used up. `warn` is given the seconds reserved so far.
+    seconds it got, 0 when the balance is used up. `extend` and `warn` are given the seconds
+    reserved so far.
     `sleep` waits for a number of seconds.
     """
 
@@ -24,7 +25,7 @@ class TimeBudget:
         self,
         reserved_seconds: int,
         *,
-        extend: Callable[[], Awaitable[int]],
+        extend: Callable[[int], Awaitable[int]],
         warn: Callable[[int], None],
         clock: Callable[[], float] = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -41,7 +42,7 @@ class TimeBudget:
         while True:
             await self._sleep_until(WARN_AT * self._reserved_seconds)
             self._warn(self._reserved_seconds)
-            more = await self._extend()
+            more = await self._extend(self._reserved_seconds)
             if not more:
                 await self._sleep_until(self._reserved_seconds)
                 return

@@ -140,7 +140,9 @@ class Responder:
             return generation
         budget = TimeBudget(
             turn.admitted.reserved_seconds,
-            extend=lambda: self._settlement.extend(turn.admitted, generation.mode or "general"),
+            extend=lambda reserved_seconds: self._settlement.extend(
+                turn.admitted, generation.mode or "general", reserved_seconds
+            ),
             warn=partial(_warn, turn),
             clock=generation.used_seconds,
         )

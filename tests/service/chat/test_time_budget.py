@@ -24,7 +24,8 @@ class RecordedBudget:
         self.left = list(extensions)
         self.warned = asyncio.Event()
 
-    async def extend(self) -> int:
+    async def extend(self, reserved_seconds: int) -> int:
+        assert reserved_seconds == int(self.happened[-1].removeprefix("warn at "))
         more = self.left.pop(0) if self.left else 0
         self.happened.append(f"extend by {more}")
         return more
@@ -50,8 +51,8 @@ class RecordedBudget:
 class Slow(RecordedBudget):
     """Takes 0.9 seconds for an extension, which is longer than the time of the next warning."""
 
-    async def extend(self) -> int:
-        more = await super().extend()
+    async def extend(self, reserved_seconds: int) -> int:
+        more = await super().extend(reserved_seconds)
         self.now += 0.9
         return more
 
@@ -112,6 +113,34 @@ async def test_a_long_reply_is_extended_and_its_reader_notified(
         assert len(await law.logged(url, "TimeConsumed")) == 1
         assert final["metadata"]["billed_seconds"] >= 2
         await law.ended_as_shown(live, url, final)
+
+
+async def test_an_extension_whose_outcome_was_unknown_is_not_made_a_second_time(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for again after another command has changed the account."""
+    for mode in ESTIMATES:
+        monkeypatch.setitem(ESTIMATES, mode, 60)
+    model = law.GatedModel()
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit()
+        reading = asyncio.create_task(live.stream("Good morning"))
+        await model.asked.wait()
+        ((_, started),) = await law.logged(url, "ReplyStarted")
+        row = await live.service.turns.find("t1", started["message_id"])
+        assert row is not None
+        reply = await live.service.turns._recovery.inspect(row)
+        assert reply is not None
+        for _ in range(2):
+            extended = await live.service.turns._recovery._settlement.extend(
+                reply.admitted, "general", reply.admitted.reserved_seconds
+            )
+            assert extended == 60
+            await live.credit()
+        assert len(await law.logged(url, "TimeReserved")) == 2
+        model.go.set()
+        law.lawful(await reading)
 
 
 async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> None:
