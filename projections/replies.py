@@ -29,7 +29,8 @@ class ReplyRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRow:
-    """A reply. `started_at` is its last start. `ended_position` is None while the reply runs.
+    """A reply. `started_at` is its last start, and `lease_id` the lease of the process that has
+    started it. `ended_position` is None while the reply runs.
 
     Only the user `private_to` may see the reply, unless that is empty.
     """
@@ -39,6 +40,7 @@ class ReplyRow:
     session_id: str
     private_to: str
     reply_id: str
+    lease_id: int
     started_at: datetime
     ended_position: int | None
 

@@ -23,7 +23,7 @@ from projections.replies import ReplyRef, ReplyRow, orphans
 from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.leases import Lease
-from service.chat.running import MOST_RUNNING, RunningTurns, accepted
+from service.chat.running import RunningTurns, accepted
 from service.chat.settlement import Course, Settlement
 from service.concurrency.bounded import for_each
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
@@ -129,7 +129,7 @@ class Recovery:
                 here=[*self._running.reply_ids, *self._retry_at],
                 lease_seconds=self._lease.times.lasts,
                 grace_seconds=self._lease.times.database_stable_after,
-                limit=MOST_RUNNING,
+                limit=self._running.capacity,
             )
         await for_each(rows, self._bring_to_its_end_or_retry, most=_AT_A_TIME)
 
@@ -144,8 +144,8 @@ class Recovery:
 
     async def _bring_to_its_end(self, row: ReplyRow) -> None:
         orphan = await self.inspect(row)
-        if orphan is None:
-            return
+        if orphan is None or orphan.running.lease_id != row.lease_id:
+            return  # the reply has ended, or another process was quicker to go on with it
         _log.warning("reply_recovered", reply_id=row.reply_id, again=orphan.may_restart)
         if orphan.may_restart:
             await self.restart(orphan)
@@ -183,8 +183,12 @@ class Recovery:
         try:
             await writer.all_stored()
             await self._claim(admitted)
-        except Lost:
+        except BaseException as error:
+            # Whoever writes it from here on, its readers at this process read what is stored.
+            writer.lose()
             self._directory.release(writer.tail)
+            if not isinstance(error, Lost):
+                raise
         else:
             self._running.go_on(admitted, writer)
 

@@ -60,11 +60,16 @@ class RunningTurns:
         """The replies that this process writes."""
         return self._turns.keys()
 
+    @property
+    def capacity(self) -> int:
+        """How many more turns may begin."""
+        return max(0, MOST_RUNNING - len(self._tasks))
+
     def require_capacity(self) -> None:
         """Raises Stopping or Overloaded unless one more turn may begin."""
         if self.is_closed:
             raise Stopping
-        if len(self._tasks) >= MOST_RUNNING:
+        if not self.capacity:
             raise Overloaded("too many replies are running")
 
     def begin(self, admitted: Admitted) -> ReplyTail:

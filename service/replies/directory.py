@@ -68,8 +68,8 @@ class ReplyDirectory:
         tail = self._tails.get(ref.reply_id)
         if tail is None:
             tail = self._tails[ref.reply_id] = ReplyTail(ref, self._frame_store)
-        self._elsewhere.pop(ref.reply_id, None)
         tail.push(1, (await self._frame_store.whole(ref)).frames)
+        self._elsewhere.pop(ref.reply_id, None)
         return ReplyWriter(tail, self._flusher)
 
     def release(self, tail: ReplyTail) -> None:

@@ -76,16 +76,16 @@ $$;
 
 -- name: of_id
 select
-    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
-    ended_position
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, epoch as lease_id,
+    started_at, ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: running
 -- The running replies that all members of a project see.
 select
-    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
-    ended_position
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, epoch as lease_id,
+    started_at, ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
     and private_to = ''
@@ -95,8 +95,8 @@ limit %(limit)s
 -- name: running_of_session
 -- The running replies of a session. The caller knows who may see the session.
 select
-    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
-    ended_position
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, epoch as lease_id,
+    started_at, ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and session_id = %(session_id)s
     and ended_position is null
@@ -113,8 +113,8 @@ limit %(limit)s
 -- this process knows it, and was renewed in the last half of its time. Right after a start of
 -- PostgreSQL there are no orphans, because nobody could renew a lease meanwhile.
 select
-    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
-    ended_position
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, replies.epoch as lease_id,
+    started_at, ended_position
 from app.replies
 left join app.lease as judging
     on judging.epoch = %(lease_id)s

@@ -13,9 +13,11 @@ from structlog.testing import capture_logs
 from domain.replies.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
+from projections.replies import ReplyRow
 from service.chat import recovery
 from service.model.offline.app import OfflineModel
 from service.postgres import connections, migrations
+from tests.projections.trouble import until_waiting
 from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.eventlog.test_log_under_fire import kill, own_server
@@ -200,6 +202,71 @@ async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: st
         assert final["subtype"] == "success"
         assert await slower.join(final["messageId"]) == events
         await law.ended_as_shown(owner, url, final)
+
+
+async def test_a_reply_that_another_server_has_gone_on_with_is_left_to_that_server(
+    url: str,
+) -> None:
+    """Two servers found the reply in the same list. The slower one comes to the reply later."""
+    model = law.GatedModel()
+    async with running(url, model) as dead, running(url, model) as quicker, running(url) as slower:
+        row, reading = await asked_at(dead, model, url)
+        left = await quicker.service.turns._recovery.inspect(row)
+        assert left is not None
+        await quicker.service.turns._recovery.restart(left)
+        await slower.service.turns._recovery._bring_to_its_end(row)
+        model.go.set()
+        final = law.lawful(await reading)
+        assert final["subtype"] == "success"
+        assert len(await law.logged(url, "ReplyStarted")) == 2
+        await law.ended_as_shown(quicker, url, final)
+
+
+@pytest.mark.parametrize("locked", ["app.reply_chunk", "app.event"])
+async def test_readers_of_a_server_that_does_not_succeed_in_going_on_read_what_another_one_writes(
+    url: str, locked: str
+) -> None:
+    """It waits for the reply's frames, or for the append of the reply's start, and gives up."""
+    model = law.GatedModel()
+    async with running(url, model) as dead, running(url) as tired, running(url, model) as other:
+        row, reading = await asked_at(dead, model, url)
+        at_the_tired = asyncio.create_task(tired.join(row.reply_id))
+        recovery_there = tired.service.turns._recovery
+        left = await recovery_there.inspect(row)
+        assert left is not None
+        async with (
+            await connections.connect(url, as_service=False) as observer,
+            await connections.connect(url, as_service=False) as owner,
+            owner.transaction(),
+        ):
+            await owner.execute(f"lock table {locked} in access exclusive mode")
+            going_on = asyncio.create_task(recovery_there.restart(left))
+            assert await until_waiting(observer, 1)
+            going_on.cancel()
+            with suppress(asyncio.CancelledError):
+                await going_on
+        again = await other.service.turns._recovery.inspect(row)
+        assert again is not None
+        await other.service.turns._recovery.restart(again)
+        model.go.set()
+        async with asyncio.timeout(ENDS_WITHIN):
+            events = await at_the_tired
+            assert law.lawful(events)["subtype"] == "success"
+            assert await reading == events
+
+
+async def asked_at(
+    live: LiveService, model: law.GatedModel, url: str
+) -> tuple[ReplyRow, asyncio.Task[list[Event]]]:
+    """Ask a server for a reply that waits for the model: where the reply is, and its reader."""
+    await live.project()
+    await live.credit()
+    reading = asyncio.create_task(live.stream("Good morning"))
+    await model.asked.wait()
+    ((_, started),) = await law.logged(url, "ReplyStarted")
+    row = await live.service.turns.find("t1", started["message_id"])
+    assert row is not None
+    return row, reading
 
 
 async def test_what_a_reply_suggests_is_said_once_when_another_server_takes_it_over(
