@@ -168,15 +168,6 @@ async def versions(
         return await cursor.fetchall()
 
 
-async def unerased(
-    connection: Connection, *, tenant_id: str, project_id: str, limit: int
-) -> list[str]:
-    """The ids of the next `limit` prompts of a project that are not erased."""
-    asked = {"tenant_id": tenant_id, "project_id": project_id, "limit": limit}
-    found = await connection.execute(PROMPTS.statements["of_project"], asked)
-    return [prompt_id for (prompt_id,) in await found.fetchall()]
-
-
 async def erasing(connection: Connection, *, limit: int) -> list[tuple[str, str, str]]:
     """Prompts of all tenants that wait for erasure, oldest first: (tenant, project, prompt) ids."""
     found = await connection.execute(PROMPTS.statements["erasing"], {"limit": limit})

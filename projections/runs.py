@@ -241,15 +241,6 @@ async def best_candidates(
     )
 
 
-async def unerased(
-    connection: Connection, *, tenant_id: str, project_id: str, limit: int
-) -> list[str]:
-    """The ids of runs of a project that were not erased, oldest first."""
-    asked = {"tenant_id": tenant_id, "project_id": project_id, "limit": limit}
-    found = await connection.execute(RUNS.statements["unerased"], asked)
-    return [run_id for (run_id,) in await found.fetchall()]
-
-
 async def silent(
     connection: Connection, *, silent_seconds: float, limit: int
 ) -> list[tuple[str, str]]:

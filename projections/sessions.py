@@ -40,8 +40,8 @@ from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=9,
-    rules="cd41ecd3",
+    version=10,
+    rules="ab7a59a6",
     views=("project_chat_plan_sessions", "prompt_runs_with_details"),
     handles=(
         SessionOpened,
@@ -337,28 +337,6 @@ async def convertible(
         {"tenant_id": tenant_id, "session_ids": list(session_ids)},
     )
     return {session_id for (session_id,) in await found.fetchall()}
-
-
-async def undeleted(
-    connection: Connection, *, tenant_id: str, project_id: str, limit: int
-) -> list[str]:
-    """The ids of the oldest `limit` sessions of a project that are not deleted."""
-    found = await connection.execute(
-        SESSIONS.statements["of_project"],
-        {"tenant_id": tenant_id, "project_id": project_id, "limit": limit},
-    )
-    return [session_id for (session_id,) in await found.fetchall()]
-
-
-async def of_prompt(
-    connection: Connection, *, tenant_id: str, prompt_id: str, limit: int
-) -> list[str]:
-    """The ids of `limit` sessions made of a prompt that are not deleted."""
-    found = await connection.execute(
-        SESSIONS.statements["of_prompt"],
-        {"tenant_id": tenant_id, "prompt_id": prompt_id, "limit": limit},
-    )
-    return [session_id for (session_id,) in await found.fetchall()]
 
 
 async def idle_sessions(

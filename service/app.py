@@ -383,7 +383,7 @@ def _service(
         ),
         build_polls=Polls(BuildQueued),
         run_polls=Polls(RunQueued),
-        erasure=Erasure(transactions, pool, turns),
+        erasure=Erasure(store, transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
         browser_sessions=BrowserSessions(settings.hmac_keys, pool),

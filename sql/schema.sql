@@ -4061,8 +4061,6 @@ CREATE INDEX runs_open ON app.runs USING btree (queued_position) WHERE (status =
 
 CREATE INDEX sessions_active ON app.sessions USING btree (mode, opened_at) WHERE (status = 'active'::text);
 
-CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id) WHERE (status <> 'deleted'::text);
-
 CREATE INDEX sessions_of_prompt ON app.sessions USING btree (prompt_id, prompt_version_id, user_id, tenant_id) WHERE (prompt_id IS NOT NULL);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id, mode, status);

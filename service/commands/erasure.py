@@ -4,12 +4,15 @@ The append that has the marker masks the log and takes the rows out of the read 
 session is gone at once or not at all. A project, or a prompt, is closed first and then emptied
 session by session, and a project then run by run. When a process dies in between, the next
 process that looks does the rest.
+
+The log itself tells what is in a project: a read model may lack a session, because it is halted or
+has set the session's stream aside.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -23,11 +26,16 @@ from domain.errors import (
     RunUnknown,
     SessionUnknown,
 )
-from domain.events import ProjectEvent
+from domain.events import (
+    Event,
+    ProjectEvent,
+    PromptCreated,
+    RunQueued,
+    SessionInstructed,
+    SessionOpened,
+)
 from projections import prompts
 from projections.projects import erasing
-from projections.runs import unerased
-from projections.sessions import of_prompt, undeleted
 from service.chat.turns import Turns
 from service.commands import runs
 from service.commands.prompts import request_erasure
@@ -38,9 +46,16 @@ from service.eventlog.errors import (
     ReplyStillEnding,
     answering,
 )
+from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import build_stream, project_stream, prompt_stream, session_stream
-from service.eventlog.transactions import BY_ITSELF, RequestContext, Transaction, Transactions
-from service.postgres.connections import Pool, service_transaction, tenant_transaction
+from service.eventlog.transactions import (
+    BY_ITSELF,
+    RequestContext,
+    Transaction,
+    Transactions,
+    decode,
+)
+from service.postgres.connections import Pool, service_transaction
 
 _AT_A_TIME: Final = 100
 _CANCELS: Final = 10
@@ -52,7 +67,10 @@ _log = structlog.stdlib.get_logger(__name__)
 class Erasure:
     """Owned by the service's loop."""
 
-    def __init__(self, transactions: Transactions, pool: Pool, turns: Turns) -> None:
+    def __init__(
+        self, store: EventStore, transactions: Transactions, pool: Pool, turns: Turns
+    ) -> None:
+        self._store = store
         self._transactions = transactions
         self._pool = pool
         self._turns = turns
@@ -140,68 +158,68 @@ class Erasure:
         return emptied
 
     async def _empty(self, tenant_id: str, project_id: str) -> None:
-        while True:
-            async with tenant_transaction(self._pool, tenant_id) as connection:
-                left = await undeleted(
-                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
-                )
-            if not left:
-                break
-            await self._erase_sessions(tenant_id, project_id, left)
-        await self._erase_runs(tenant_id, project_id)
-        await self._erase_prompts(tenant_id, project_id)
+        closed_at = await self._store.head()
+        await self._erase_texts(tenant_id, project_id)
         work = partial(_decide, project_id=project_id, decision=project.erase)
         await self._transactions.transact(tenant_id, work)
+        # What had read the project before the project was closed can come to its end now.
+        await self._erase_texts(tenant_id, project_id, after=closed_at)
 
-    async def _erase_sessions(self, tenant_id: str, project_id: str, ids: Sequence[str]) -> None:
-        for session_id in ids:
-            with suppress(SessionUnknown):  # another caller was faster
-                await self.session(tenant_id, project_id, session_id)
-
-    async def _erase_runs(self, tenant_id: str, project_id: str) -> None:
-        """Erase the runs of a project, after all its sessions."""
-        while True:
-            async with tenant_transaction(self._pool, tenant_id) as connection:
-                left = await unerased(
-                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
-                )
-            if not left:
-                return
-            for run_id in left:
-                work = partial(runs.erase, run_id=run_id, user_id=None)
-                with suppress(RunUnknown):  # another caller was faster
+    async def _erase_texts(self, tenant_id: str, project_id: str, *, after: int = 0) -> None:
+        """Erase the sessions of a project that began after a position; then the runs and prompts,
+        whose texts sessions have, too."""
+        place = tenant_id, project_id
+        async with aclosing(self._events(*place, SessionOpened, after=after)) as sessions:
+            async for opened in sessions:
+                await self._erase_session(*place, opened.session_id)
+        async with aclosing(self._events(*place, RunQueued, after=after)) as all_runs:
+            async for queued in all_runs:
+                work = partial(runs.erase, run_id=queued.run_id, user_id=None)
+                with suppress(RunUnknown):  # it is erased
                     await self._transactions.transact(tenant_id, work)
-
-    async def _erase_prompts(self, tenant_id: str, project_id: str) -> None:
-        """Erase the prompts of a project, after all its sessions."""
-        while True:
-            async with tenant_transaction(self._pool, tenant_id) as connection:
-                left = await prompts.unerased(
-                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
-                )
-            if not left:
-                return
-            for prompt_id in left:
-                work = partial(_erase_prompt, project_id=project_id, prompt_id=prompt_id)
-                await self._transactions.transact(tenant_id, work)
+        async with aclosing(self._events(*place, PromptCreated, after=after)) as all_prompts:
+            async for created in all_prompts:
+                await self._erase_prompt(*place, created.prompt_id)
 
     async def _empty_prompt(self, tenant_id: str, project_id: str, prompt_id: str) -> None:
+        closed_at = await self._store.head()
         await self._erase_sessions_of(tenant_id, project_id, prompt_id)
+        await self._erase_prompt(tenant_id, project_id, prompt_id)
+        # An opening that had read the prompt before the prompt was closed can come to its end now.
+        await self._erase_sessions_of(tenant_id, project_id, prompt_id, after=closed_at)
+
+    async def _erase_sessions_of(
+        self, tenant_id: str, project_id: str, prompt_id: str, *, after: int = 0
+    ) -> None:
+        """Erase the sessions of all users that were made of a prompt after a position."""
+        kinds = SessionOpened, SessionInstructed
+        async with aclosing(self._events(tenant_id, project_id, *kinds, after=after)) as events:
+            async for event in events:
+                if event.prompt_id == prompt_id:
+                    await self._erase_session(tenant_id, project_id, event.session_id)
+
+    async def _erase_session(self, tenant_id: str, project_id: str, session_id: str) -> None:
+        with suppress(SessionUnknown):  # it is erased
+            await self.session(tenant_id, project_id, session_id)
+
+    async def _erase_prompt(self, tenant_id: str, project_id: str, prompt_id: str) -> None:
         work = partial(_erase_prompt, project_id=project_id, prompt_id=prompt_id)
         await self._transactions.transact(tenant_id, work)
-        # An opening that had read the prompt before the prompt was closed can come to its end now.
-        await self._erase_sessions_of(tenant_id, project_id, prompt_id)
 
-    async def _erase_sessions_of(self, tenant_id: str, project_id: str, prompt_id: str) -> None:
-        """Erase the sessions of all users that are made of a prompt."""
-        while True:
-            async with tenant_transaction(self._pool, tenant_id) as connection:
-                left = await of_prompt(
-                    connection, tenant_id=tenant_id, prompt_id=prompt_id, limit=_AT_A_TIME
-                )
-            if not left:
-                return
-            await self._erase_sessions(tenant_id, project_id, left)
+    async def _events(
+        self, tenant_id: str, project_id: str, *kinds: type[Event], after: int
+    ) -> AsyncGenerator[Any]:
+        """The events of these kinds in a project after a position, in order."""
+        while page := await self._store.range(
+            tenant_id=tenant_id,
+            project_id=project_id,
+            types=[kind.__name__ for kind in kinds],
+            after=after,
+            limit=_AT_A_TIME,
+        ):
+            for event in page:
+                yield decode(event.type, event.state)
+            after = page[-1].position
 
 
 async def _erase_session(transaction: Transaction, *, project_id: str, session_id: str) -> None:

@@ -173,14 +173,6 @@ where (name_key, position_key) > (%(after_name)s, %(after_position)s)
 order by name_key, position_key
 limit %(limit)s
 
--- name: of_project
--- The next prompts of a project that are not erased.
-select prompt_id
-from app.prompts
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s
-order by active_position
-limit %(limit)s
-
 -- name: erasing
 -- The prompts of all tenants that wait for their erasure, oldest first.
 select tenant_id, project_id, prompt_id

@@ -217,14 +217,6 @@ where tenant_id = %(tenant_id)s
     and (%(session_id)s::text is null or session_id = %(session_id)s)
 group by status
 
--- name: unerased
--- The ids of runs of a project. An erased run has no row.
-select run_id
-from app.runs
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s
-order by queued_position
-limit %(limit)s
-
 -- name: silent
 -- The open runs of all tenants without any report for some time.
 select tenant_id, run_id

@@ -48,10 +48,6 @@ create table sessions (
 -- tenant's sessions. The service looks for the session of a user's next message by mode and status:
 -- a user may have many sessions of other modes in a project, and many sessions that are not active.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id, mode, status);
--- A project is erased session by session. The search for the next session must not pass through the
--- sessions that are already erased.
-create index sessions_of_project on sessions (project_id, opened_at, tenant_id)
-where status <> 'deleted';
 -- Lists, the newest first. An index on the position itself would change with every message, and an
 -- update that changes an index writes all indexes of the row anew. The block changes once for 256
 -- positions of the log at most. A list sorts the sessions of a block, which are 256 at most.
@@ -637,21 +633,6 @@ where tenant_id = %(tenant_id)s
             and projects.project_id = sessions.project_id
             and projects.active_build_id is not null
     )
-
--- name: of_project
--- The next sessions of a project that are not deleted.
-select session_id
-from app.sessions
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s and status <> 'deleted'
-order by opened_at
-limit %(limit)s
-
--- name: of_prompt
--- The next sessions made of a prompt that are not deleted.
-select session_id
-from app.sessions
-where tenant_id = %(tenant_id)s and prompt_id = %(prompt_id)s and status <> 'deleted'
-limit %(limit)s
 
 -- name: idle
 -- The active sessions of all tenants without any message or reply for some time.

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ import httpx
 import psycopg
 import pytest
 
-from domain.deciders import project
+from domain.deciders import project, session
 from domain.deciders.prompt import request_erasure
 from projections import PROJECTIONS
 from projections.projection import rebuild, verify
 from scripts.schema import program
-from service.eventlog.stream_ids import project_stream, prompt_stream
+from service.eventlog.stream_ids import project_stream, prompt_stream, session_stream
 from service.eventlog.transactions import Transaction
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from service.replies import directory
 from tests.projections.generated import live, owning
+from tests.projections.trouble import held
 from tests.running import LiveService, problem, running
 from tests.service import law, watching
 from tests.service.chat.test_cancel import HANGS, begun
@@ -180,6 +182,31 @@ async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
     for said in (f"Add a {WORD} page", f"{WORD} name", f"{WORD} begun", f"example.test/{WORD}"):
         assert not in_files(url, server, said), said
     assert in_files(url, server, f"{WORD} why"), "the control"
+
+
+@pytest.mark.parametrize("has_row", [False, True])
+async def test_a_project_is_erased_whatever_a_read_model_has_of_it(
+    url: str, run: LiveService, has_row: bool
+) -> None:
+    """The read model stands still before, or after, it gets a row of the session."""
+    await run.project()
+    opening = partial(
+        session.open_session, session_id="s", project_id="p1", user_id="u1", name=WORD
+    )
+
+    async def begin(transaction: Transaction) -> None:
+        await transaction.decide(session_stream("s", "p1"), opening)
+
+    if has_row:
+        await run.service.transactions.transact("t1", begin)
+    async with held(url, "sessions"), asyncio.timeout(30):
+        if not has_row:
+            await run.service.transactions.transact("t1", begin)
+        assert WORD in dumped(url), "the control"
+        assert (await run.client.delete("/v1/projects/p1")).status_code == 200
+    await run.project("p2")  # an append brings the read model up to the log
+    assert WORD not in dumped(url)
+    await true_to_the_log(url)
 
 
 def in_files(url: str, server: Server, word: str) -> bool:
