@@ -1,16 +1,16 @@
 -- Webhooks, how far each of them is, and the events that were not taken.
 
+-- name: lock
+-- Lets one request at a time add a webhook of a tenant. The lock is a statement of its own: the next
+-- statement sees the webhooks that were added while this statement waited.
+select pg_advisory_xact_lock(hashtextextended('webhooks ' || %(tenant_id)s, 0))
+
 -- name: add
--- Adds no row where the tenant has as many webhooks as it may have. The lock lets no two requests
--- count at once.
-with locked as (
-    select pg_advisory_xact_lock(hashtextextended('webhooks ' || %(tenant_id)s, 0))
-)
+-- Adds no row where the tenant has as many webhooks as it may have.
 insert into app.webhook (tenant_id, webhook_id, url, types, description, secret, position)
 select
     %(tenant_id)s, %(webhook_id)s, %(url)s, %(types)s::text[], %(description)s, %(secret)s,
     app.log_head()
-from locked
 where (select count(*) from app.webhook where tenant_id = %(tenant_id)s) < %(most)s
 returning webhook_id
 
@@ -148,7 +148,7 @@ returning webhook_id
 -- The receiver has said that it is gone for ever.
 update app.webhook
 set is_enabled = false, error = %(error)s, revision = revision + 1
-where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s and lease_id = %(lease_id)s
+where {as_claimed}
 returning webhook_id
 
 -- name: wanted
@@ -159,18 +159,29 @@ where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s and is_wanted
 order by position
 
 -- name: redelivered
--- An event that was sent once more. Without an error it was taken.
-with taken as (
+-- An event that was sent once more. Without an error it was taken. No row where the webhook has
+-- changed: then the event is still wanted, and is sent as the tenant wants it now.
+with webhook as (
+    select tenant_id, webhook_id
+    from app.webhook
+    where {as_claimed}
+    for update
+),
+taken as (
     delete from app.webhook_dead_letter
-    where tenant_id = %(tenant_id)s
-        and webhook_id = %(webhook_id)s
-        and position = %(position)s
+    using webhook
+    where webhook_dead_letter.tenant_id = webhook.tenant_id
+        and webhook_dead_letter.webhook_id = webhook.webhook_id
+        and webhook_dead_letter.position = %(position)s
         and %(error)s::text is null
-    returning 1
+),
+refused as (
+    update app.webhook_dead_letter
+    set is_wanted = false, error = %(error)s
+    from webhook
+    where webhook_dead_letter.tenant_id = webhook.tenant_id
+        and webhook_dead_letter.webhook_id = webhook.webhook_id
+        and webhook_dead_letter.position = %(position)s
+        and %(error)s::text is not null
 )
-update app.webhook_dead_letter
-set is_wanted = false, error = %(error)s
-where tenant_id = %(tenant_id)s
-    and webhook_id = %(webhook_id)s
-    and position = %(position)s
-    and %(error)s::text is not null
+select webhook_id from webhook

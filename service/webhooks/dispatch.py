@@ -191,9 +191,7 @@ class _Worker:
                 prev = await feed.last(position - 1)
                 error = (await self._send(page.events[0], prev)).error
                 metrics.WEBHOOKS.labels("dead" if error else "delivered").inc()
-            await self._deliveries.write(
-                "redelivered", self._webhook, position=position, error=error
-            )
+            await self._write("redelivered", position=position, error=error)
 
     async def _send(self, event: Recorded, prev: str | None) -> Outcome:
         webhook = self._webhook

@@ -98,7 +98,11 @@ class Webhooks:
             "secret": secret,
             "most": MOST_WEBHOOKS,
         }
-        found = await self._one("add", asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                await connection.execute(SQL["lock"], {"tenant_id": tenant_id})
+                added = await connection.execute(SQL["add"], asked)
+        found = await added.fetchone()
         return None if found is None else (found[0], secret)
 
     async def change(

@@ -34,6 +34,7 @@ class Receiver:
         self.connections = 0
         self.blocked = asyncio.Event()
         self.blocked.set()
+        self.held = 0
         self.port = 0
         self._arrived = asyncio.Condition()
         self._server: asyncio.Server | None = None
@@ -64,6 +65,18 @@ class Receiver:
         async with asyncio.timeout(20), self._arrived:
             await self._arrived.wait_for(lambda: len(self.deliveries) >= count)
 
+    async def until_held(self) -> None:
+        """Wait until a request has arrived that is not answered while `blocked` is not set."""
+        async with asyncio.timeout(20), self._arrived:
+            await self._arrived.wait_for(lambda: self.held > 0)
+
+    async def _hold(self) -> None:
+        async with self._arrived:
+            self.held += 1
+            self._arrived.notify_all()
+        await self.blocked.wait()
+        self.held -= 1
+
     async def until_position(self, position: int) -> None:
         """Wait until an event has arrived."""
         async with asyncio.timeout(30), self._arrived:
@@ -81,7 +94,7 @@ class Receiver:
                 lines = head.decode().split("\r\n")[1:-2]
                 headers = dict(line.split(": ", 1) for line in lines)
                 body = await reader.readexactly(int(headers["Content-Length"]))
-                await self.blocked.wait()
+                await self._hold()
                 status, more = self.answers.pop(0) if self.answers else (204, {})
                 async with self._arrived:
                     self.deliveries.append(Delivery(headers, body))

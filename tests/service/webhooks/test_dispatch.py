@@ -16,6 +16,8 @@ from service.postgres.connections import Pool, service_transaction, tenant_trans
 from service.webhooks.dispatch import Dispatcher, Source
 from service.webhooks.store import (
     MOST_DEAD_LETTERS,
+    MOST_WEBHOOKS,
+    SQL,
     DeadLetterRow,
     Deliveries,
     WebhookRow,
@@ -24,6 +26,7 @@ from service.webhooks.store import (
     webhooks_of,
 )
 from service.wire import position_of
+from tests.projections.trouble import until_waiting
 from tests.service.eventlog.logs import Log, event, running_log
 from tests.service.webhooks.receiver import CUT, Receiver, receiving
 from tests.sizes import chance, size
@@ -231,6 +234,60 @@ async def test_a_receiver_that_is_gone_for_ever_is_sent_nothing_more(
     async with dispatching(url, log):
         await eventually(pool, webhook_id, lambda found: not found.is_enabled)
     assert receiver.positions() == [1]
+
+
+async def test_an_answer_of_the_old_receiver_does_not_disable_a_webhook_that_was_changed(
+    url: str, pool: Pool, log: Log, receiver: Receiver
+) -> None:
+    webhook_id = await add(pool, receiver)
+    receiver.answers = [(410, {})]
+    receiver.blocked.clear()
+    async with dispatching(url, log), receiving() as other:
+        await append(log, 1)
+        await receiver.until_held()
+        await Webhooks(pool).change(TENANT, webhook_id, **SAME | {"url": other.url})
+        receiver.blocked.set()
+        await other.until(1)
+    assert (await row(pool, webhook_id)).is_enabled
+
+
+async def test_an_old_try_does_not_answer_a_new_wish_for_what_was_not_taken(
+    url: str, pool: Pool, log: Log, receiver: Receiver
+) -> None:
+    """The tenant asks again while the event is sent once more to a receiver that refuses."""
+    webhook_id = await add(pool, receiver)
+    receiver.answers = [(500, {}), (500, {})]
+    head = await append(log, 1)
+    async with dispatching(url, log, ()) as dispatcher:
+        await eventually(pool, webhook_id, lambda found: found.position >= head)
+        receiver.blocked.clear()
+        assert await Webhooks(pool).redeliver(TENANT, webhook_id) == 1
+        dispatcher.on_changed()
+        await receiver.until_held()
+        assert await Webhooks(pool).redeliver(TENANT, webhook_id) == 1
+        receiver.blocked.set()
+        async with asyncio.timeout(20):
+            while await letters(pool, webhook_id):
+                """The event is sent once more, and taken."""
+    assert receiver.positions() == [1, 1, 1]
+
+
+async def test_requests_that_come_together_add_no_more_webhooks_than_a_tenant_may_have(
+    url: str, pool: Pool, receiver: Receiver
+) -> None:
+    for _ in range(MOST_WEBHOOKS - 1):
+        await add(pool, receiver)
+    async with (
+        await connections.connect(url, as_service=False) as observer,
+        await connections.connect(url, as_service=False) as owner,
+    ):
+        async with owner.transaction():
+            await owner.execute(SQL["lock"], {"tenant_id": TENANT})
+            asked = {"url": receiver.url, "types": None, "description": None}
+            adding = [asyncio.create_task(Webhooks(pool).add(TENANT, **asked)) for _ in range(2)]
+            assert await until_waiting(observer, 2)
+        added = await asyncio.gather(*adding)
+    assert sorted(each is not None for each in added) == [False, True]
 
 
 async def test_the_list_of_what_was_not_taken_keeps_the_newest(
