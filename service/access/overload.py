@@ -89,9 +89,9 @@ class Overload:
         """For how many seconds everything on the loop waits at least."""
         return min((lag for _, lag in self._samples), default=0.0)
 
-    def require_capacity(self) -> None:
-        """Raises Overloaded when too much waits for another request, which begins no reply."""
-        self._require(self._capacity.others)
+    def require_capacity(self, *, begins_reply: bool = False) -> None:
+        """Raises Overloaded when too much waits for a message, or for another request."""
+        self._require(self._capacity.replies if begins_reply else self._capacity.others)
 
     def _require(self, bounds: Bounds) -> None:
         pause = asyncio.get_running_loop().time() - self._due
@@ -107,7 +107,6 @@ class Overload:
         runs has its turns between them. Raises Overloaded. The message holds its place until
         `admitted`.
         """
-        self._require(self._capacity.replies)
         try:
             async with asyncio.timeout(self._capacity.seconds):
                 await self._places.acquire()

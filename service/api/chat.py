@@ -39,6 +39,8 @@ async def post_message(
 
 async def reply_to(call: AnyCall, message: Message, on_busy: OnBusy, view: View) -> Response:
     """Admit a message, then stream its reply or answer the whole reply, as the client accepts."""
+    if on_busy == "interrupt":  # such a message may wait for the end of another reply
+        call.service.overload.admitted(call.request_id)
     admitted, tail = await call.service.turns.start(message, on_busy, call.cause(message.user_id))
     call.service.overload.admitted(call.request_id)
     call.entry.session_id, call.entry.reply_id = admitted.session_id, admitted.reply_id

@@ -120,10 +120,7 @@ class Operation(Generic[B, Q]):
         watch, entry = Watch(), None
         caller: Caller | None = None
         try:
-            if self.begins_reply:
-                await service.overload.admit(request.state.request_id)
-            else:
-                service.overload.require_capacity()
+            service.overload.require_capacity(begins_reply=self.begins_reply)
             caller, body = await self._authenticated(service, request)
             request.state.tenant_id = caller.tenant_id
             service.audit.require_capacity()
@@ -229,15 +226,15 @@ class Operation(Generic[B, Q]):
     async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
         """The caller, by a signature or else by a browser's token; and the body."""
         if self.credential is not None:
-            body = await _body(request)
+            body = await self._body(service, request)
             return await self.credential.caller(service, request, body), body
         token = None
         if self.browsers and HEADER not in request.headers:
             token = _token(request)
         if token is not None:
-            return service.browser_tokens.read(token), await _body(request)
+            return service.browser_tokens.read(token), await self._body(service, request)
         signature = service.authenticator.read(request.headers.get(HEADER))
-        body = await _body(request)
+        body = await self._body(service, request)
         caller = await service.authenticator.verify(
             signature,
             method=request.method,
@@ -246,6 +243,13 @@ class Operation(Generic[B, Q]):
             body=body,
         )
         return caller, body
+
+    async def _body(self, service: Service, request: Request) -> bytes:
+        """The whole body. A message then waits for its place: a body that comes slowly has none."""
+        body = await _body(request)
+        if self.begins_reply:
+            await service.overload.admit(request.state.request_id)
+        return body
 
 
 def _stored_but_late(late: AuditLate, response: Response) -> Response:

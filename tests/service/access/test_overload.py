@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import astuple, replace
 
 import pytest
@@ -14,6 +14,7 @@ from service.access.overload import REFUSALS_A_SECOND, SAMPLE_SECONDS, Bounds, C
 from service.postgres import connections
 from tests.running import PATIENT, Event, LiveService, problem, running
 from tests.service import law
+from tests.service.http.raw import Connection, request
 from tests.service.watching import until
 
 REFUSED = 500
@@ -159,6 +160,20 @@ async def test_a_message_that_waits_too_long_for_its_admission_is_refused(url: s
         await refused(run)
         run.service.overload.admitted("r0")
         await answered(run)
+
+
+async def test_messages_whose_bodies_do_not_come_keep_no_other_message_waiting(url: str) -> None:
+    hasty = replace(PATIENT, seconds=0.05)
+    async with running(url, capacity=hasty) as run, AsyncExitStack() as stack:
+        await run.project()
+        await run.credit()
+        body = [("Content-Length", "100"), ("Expect", "100-continue")]
+        for _ in range(overload.ADMITTED_AT_ONCE):
+            slow = await Connection.open(run)
+            stack.callback(slow.writer.close)
+            await slow.send(request("POST", "/v1/chat-plan", headers=body))
+            assert b"100 Continue" in await slow.until(b"\r\n\r\n")
+        assert (await run.chat("Hello")).status_code == 200
 
 
 async def test_many_refused_requests_come_back_spread_over_more_seconds(run: LiveService) -> None:

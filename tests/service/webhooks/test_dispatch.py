@@ -283,7 +283,7 @@ async def test_requests_that_come_together_add_no_more_webhooks_than_a_tenant_ma
     ):
         async with owner.transaction():
             await owner.execute(SQL["lock"], {"tenant_id": TENANT})
-            asked = {"url": receiver.url, "types": None, "description": None}
+            asked: dict[str, Any] = {"url": receiver.url, "types": None, "description": None}
             adding = [asyncio.create_task(Webhooks(pool).add(TENANT, **asked)) for _ in range(2)]
             assert await until_waiting(observer, 2)
         added = await asyncio.gather(*adding)
