@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 import sql
@@ -103,6 +104,16 @@ _KEYWORDS: Final[Mapping[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+
+
+def writable(url: str) -> str:
+    """The address with the condition that the server takes writes, unless the address has another
+    condition. A server that was the primary before a failover is refused like a server that is
+    away, although the name of the host leads there.
+    """
+    if "target_session_attrs" in conninfo_to_dict(url):
+        return url
+    return make_conninfo(url, target_session_attrs="read-write")
 
 
 async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -> OwnConnection:

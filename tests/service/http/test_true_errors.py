@@ -352,3 +352,30 @@ async def stored(
     assert code in {"nothing": NOTHING, "everything": EVERYTHING}.get(said, {"outcome_unknown"})
     assert appended == {"nothing": 0, "everything": 1}.get(said, appended), (write, answer.text)
     return str(said)
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_like_a_server_that_is_away(
+    run: LiveService, url: str
+) -> None:
+    """A failover: the name of the host still leads to the server that was the primary."""
+    async with await connections.connect(url, as_service=False) as owner:
+        await _close_to_writes(owner, "on")
+        answer = await run.chat("Hello")
+        assert (answer.status_code, answer.json()["stored"]) == (503, "nothing")
+        await _close_to_writes(owner, "off")
+        async with asyncio.timeout(30):
+            while (answer := await run.chat("Hello")).status_code != 200:
+                assert answer.json()["code"] in NOTHING
+
+
+async def _close_to_writes(owner: Connection, setting: str) -> None:
+    """Say whether new transactions only read, and end the connections of everybody else."""
+    await owner.execute("set default_transaction_read_only = off")
+    (name,) = await (await owner.execute("select current_database()")).fetchone() or ("",)
+    await owner.execute(
+        f'alter database "{name}" set default_transaction_read_only = {setting}'.encode()
+    )
+    await owner.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
