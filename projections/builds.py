@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 from psycopg.types.numeric import Int8
 
 from domain.events import (
@@ -171,6 +171,12 @@ async def silent(
         BUILDS.statements["silent"], {"silent_seconds": silent_seconds, "limit": limit}
     )
     return await found.fetchall()
+
+
+def is_silent(*, tenant_id: str, build_id: str, silent_seconds: float) -> Read[bool]:
+    """Whether the build is without a report for so long, for a pipeline."""
+    asked = {"tenant_id": tenant_id, "build_id": build_id, "silent_seconds": silent_seconds}
+    return Read(BUILDS.statements["is_silent"], scalar_row, asked)
 
 
 async def events(

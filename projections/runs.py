@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 from psycopg.types.numeric import Int8
 
 from domain.events import (
@@ -21,6 +21,7 @@ from domain.events import (
     RunSucceeded,
 )
 from projections.projection import Connection, Projection
+from projections.read import Read
 
 RUNS: Final = Projection(
     name="runs",
@@ -249,6 +250,12 @@ async def silent(
         RUNS.statements["silent"], {"silent_seconds": silent_seconds, "limit": limit}
     )
     return await found.fetchall()
+
+
+def is_silent(*, tenant_id: str, run_id: str, silent_seconds: float) -> Read[bool]:
+    """Whether the run is without a report for so long, for a pipeline."""
+    asked = {"tenant_id": tenant_id, "run_id": run_id, "silent_seconds": silent_seconds}
+    return Read(RUNS.statements["is_silent"], scalar_row, asked)
 
 
 async def _runs(connection: Connection, name: str, **parameters: Any) -> list[RunRow]:

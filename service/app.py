@@ -464,8 +464,14 @@ def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.transactions, pool, idle), idle),
-        keep_expiring(partial(time_out_silent, service.builds, pool, silent), silent),
-        keep_expiring(partial(time_out_silent_runs, service.transactions, pool, silent), silent),
+        # Before its first run a worker that waits for the service has the time to report.
+        *(
+            keep_expiring(time_out, silent, after=silent)
+            for time_out in (
+                partial(time_out_silent, service.builds, pool, silent),
+                partial(time_out_silent_runs, service.transactions, pool, silent),
+            )
+        ),
         keep_expiring(service.erasure.finish, idle),
         keep_expiring(partial(expire_audit, pool, service.settings.audit_days), idle),
         keep_expiring(partial(expire_browser_sessions, pool), idle),

@@ -20,6 +20,7 @@ from domain.events import AccountEvent, BuildOperation, Event, Json, Report, Ses
 from domain.metering import BUILD_ESTIMATES
 from domain.modes import MODES
 from domain.texts import announcements
+from projections.builds import is_silent
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import (
     StreamId,
@@ -232,16 +233,19 @@ class Builds:
     async def time_out(self, tenant_id: str, build_id: str, *, silent_seconds: float) -> bool:
         """End a build that no worker has reported on for so long, and unlock its project.
 
-        False where the build has ended before.
+        False where the build has ended before, or a worker has reported meanwhile.
         """
+        asked = {"tenant_id": tenant_id, "build_id": build_id}
         error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
-        work = partial(
-            _decide,
-            tenant_id=tenant_id,
-            build_id=build_id,
-            decision=partial(build.time_out, error=error),
-            facts={"minutes": f"{silent_seconds / 60:.1f}".removesuffix(".0")},
-        )
+        decision = partial(build.time_out, error=error)
+        facts = {"minutes": f"{silent_seconds / 60:.1f}".removesuffix(".0")}
+
+        async def work(transaction: Transaction) -> None:
+            read = is_silent(**asked, silent_seconds=silent_seconds)
+            await transaction.recall(build_stream(build_id), beside=(read,))
+            if await read.row():
+                await _decide(transaction, **asked, decision=decision, facts=facts)
+
         _, appended = await self._transactions.transact(tenant_id, work)
         return appended is not None
 

@@ -10,6 +10,7 @@ from domain.deciders.run import Report, Run
 from domain.errors import RunUnknown, SessionPrivate, SessionUnknown
 from domain.events import Json, RunEvent
 from domain.modes import MODES
+from projections.runs import is_silent
 from service.commands.projects import require_actor
 from service.commands.sessions import Opening, RunMaterial, give_run_material, open_session
 from service.eventlog.stream_ids import StreamId, project_stream, run_stream, session_stream
@@ -98,9 +99,16 @@ async def cancel(transaction: Transaction, *, run_id: str, user_id: str | None) 
     await transaction.decide(stream, run.cancel)
 
 
-async def time_out(transaction: Transaction, *, run_id: str, silent_seconds: float) -> None:
-    """End a run that no engine has reported on for so long. A run that has ended stays as it is."""
+async def time_out(
+    transaction: Transaction, *, tenant_id: str, run_id: str, silent_seconds: float
+) -> None:
+    """End a run that no engine has reported on for so long. A run that has ended, or that an engine
+    has reported on meanwhile, stays as it is."""
     error = f"Nothing was heard of the run for {silent_seconds:g} seconds."
+    read = is_silent(tenant_id=tenant_id, run_id=run_id, silent_seconds=silent_seconds)
+    await transaction.recall(run_stream(run_id), beside=(read,))
+    if not await read.row():
+        return
     stream, _ = await _load(transaction, run_id)
     await transaction.decide(stream, partial(run.time_out, error=error))
 

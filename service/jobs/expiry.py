@@ -24,8 +24,12 @@ _LOOK_SECONDS: Final = 10.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
-async def keep_expiring(expire: Callable[[], Awaitable[int]], seconds: float) -> None:
-    """Run `expire` for ever, more often than every `seconds`; at once again after a full batch."""
+async def keep_expiring(
+    expire: Callable[[], Awaitable[int]], seconds: float, *, after: float = 0.0
+) -> None:
+    """Run `expire` for ever, more often than every `seconds`; at once again after a full batch. The
+    first run is `after` so many seconds."""
+    await asyncio.sleep(after)
     while True:
         try:
             expired = await expire()
@@ -71,7 +75,9 @@ async def time_out_silent_runs(
         found = await run_rows.silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
     timed_out = 0
     for tenant_id, run_id in found:
-        work = partial(runs.time_out, run_id=run_id, silent_seconds=silent_seconds)
+        work = partial(
+            runs.time_out, tenant_id=tenant_id, run_id=run_id, silent_seconds=silent_seconds
+        )
         with _one_of_many("run_not_timed_out"):
             _, appended = await transactions.transact(tenant_id, work)
             timed_out += appended is not None

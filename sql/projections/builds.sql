@@ -201,10 +201,17 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: silent
--- The open builds of all tenants without any report for some time.
+-- The open builds of all tenants without any report for some time. No worker could report while
+-- PostgreSQL was away, so the time counts from its start.
 select tenant_id, project_id, build_id
 from app.builds
 where status in ('queued', 'running')
-    and heard_at <= now() - make_interval(secs => %(silent_seconds)s)
+    and greatest(heard_at, pg_postmaster_start_time())
+        <= now() - make_interval(secs => %(silent_seconds)s)
 order by queued_position
 limit %(limit)s
+
+-- name: is_silent
+select heard_at <= now() - make_interval(secs => %(silent_seconds)s)
+from app.builds
+where tenant_id = %(tenant_id)s and build_id = %(build_id)s

@@ -218,10 +218,17 @@ where tenant_id = %(tenant_id)s
 group by status
 
 -- name: silent
--- The open runs of all tenants without any report for some time.
+-- The open runs of all tenants without any report for some time. No engine could report while
+-- PostgreSQL was away, so the time counts from its start.
 select tenant_id, run_id
 from app.runs
 where status in ('queued', 'running')
-    and heard_at <= now() - make_interval(secs => %(silent_seconds)s)
+    and greatest(heard_at, pg_postmaster_start_time())
+        <= now() - make_interval(secs => %(silent_seconds)s)
 order by queued_position
 limit %(limit)s
+
+-- name: is_silent
+select heard_at <= now() - make_interval(secs => %(silent_seconds)s)
+from app.runs
+where tenant_id = %(tenant_id)s and run_id = %(run_id)s

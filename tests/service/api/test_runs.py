@@ -1,6 +1,7 @@
 """Runs through the API: asked for, claimed, reported, listed, watched, discussed, erased."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from psycopg import sql as compose
 from structlog.testing import capture_logs
 
 from service import wire
+from service.commands import runs
 from service.jobs.expiry import time_out_silent_runs
 from service.postgres import connections
 from tests.running import LiveService, problem, running
@@ -243,6 +245,9 @@ async def test_a_run_that_is_silent_for_too_long_fails(run: LiveService, url: st
     async with connections.pool(url) as pool:
         transactions = run.service.transactions
         assert await time_out_silent_runs(transactions, pool, 3_600) == 0
+        work = partial(runs.time_out, tenant_id="t1", run_id=run_id, silent_seconds=3_600)
+        _, appended = await transactions.transact("t1", work)
+        assert appended is None, "an engine reported after the search for silent runs"
         assert await time_out_silent_runs(transactions, pool, 0) == 1
         assert await time_out_silent_runs(transactions, pool, 0) == 0
     failed = await read(run, f"/v1/runs/{run_id}")

@@ -14,6 +14,7 @@ from service.commands.builds import Builds, Order, Ordered
 from service.eventlog.store import EventStore, Recorded
 from service.eventlog.transactions import BY_ITSELF, Transactions
 from service.jobs.expiry import expire_idle, time_out_silent
+from service.postgres import connections
 from service.postgres.connections import Pool
 from service.wire import BEGINNING
 from tests.running import LiveService, Signed, problem, running
@@ -352,11 +353,25 @@ async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
 
 
+async def test_while_the_database_was_away_no_build_was_silent(run: LiveService, url: str) -> None:
+    """The database has been there for less time than a build may be silent."""
+    await begin(run)
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("update app.builds set heard_at = now() - interval '10 years'")
+        found = await owner.execute("select extract(epoch from now() - pg_postmaster_start_time())")
+        (up,) = await found.fetchone() or (0,)
+    builds, pool = run.service.builds, run.service.pool
+    assert await time_out_silent(builds, pool, float(up) + 600) == 0
+    assert await time_out_silent(builds, pool, float(up)) == 1
+
+
 @pytest.mark.usefixtures("url")
 async def test_only_silent_builds_time_out(run: LiveService) -> None:
     build_id = await begin(run)
     service = run.service
     assert await time_out_silent(service.builds, service.pool, 60) == 0
+    was_heard = await service.builds.time_out("t1", build_id, silent_seconds=60)
+    assert not was_heard, "a worker reported after the search for silent builds"
     assert await time_out_silent(service.builds, service.pool, 0) == 1
     assert await time_out_silent(service.builds, service.pool, 0) == 0
     found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
