@@ -393,7 +393,7 @@ def _service(
         audit=Audit(own_pool),
         overload=Overload(capacity, pool, writer, flusher),
         webhooks=Webhooks(pool),
-        dispatcher=Dispatcher(source, Deliveries(pool, lease.lease_id)),
+        dispatcher=Dispatcher(source, Deliveries(pool, lease)),
         replica=replica,
     )
     return service, recovery

@@ -79,16 +79,32 @@ select (select count(*) from wanted) from webhook
 tenant_id, webhook_id, url, types, secret, revision, position, tries, next_try_at,
     case when old_secret_until > now() then old_secret end as old_secret
 
+-- name: lock_claims
+-- Lets one process claim at a time. The lock is a statement of its own: the next statement sees the
+-- leases that were taken, and the webhooks that were claimed, while this statement waited.
+select pg_advisory_xact_lock(hashtextextended('claim of webhooks', 0))
+
 -- name: claim
--- Takes the webhooks that no living process delivers, and returns all that are this process's.
--- If another process takes a webhook at the same moment, PostgreSQL tests the condition again with the
--- new row. It reads the lease again only because the lease is one value: it would not join anew.
+-- Takes the webhooks that no living process delivers, and returns all that are this process's. A
+-- lease that was released is free at once. A lease counts as expired only if the lease of this process
+-- is `judging`, as for the replies that no process writes (`orphans` in sql/projections/replies.sql).
 with claimed as (
     update app.webhook
     set lease_id = %(lease_id)s
     where is_enabled
         and lease_id is distinct from %(lease_id)s
-        and coalesce((select until from app.lease where epoch = lease_id), '-infinity') <= now()
+        and case
+            when not exists (select from app.lease where epoch = lease_id) then true
+            when not exists (
+                select from app.lease as judging
+                where judging.epoch = %(lease_id)s
+                    and judging.until = %(until)s
+                    and judging.until > now() + make_interval(secs => %(lease_seconds)s / 2)
+            ) then false
+            when pg_postmaster_start_time() >= now() - make_interval(secs => %(grace_seconds)s)
+                then false
+            else (select until from app.lease where epoch = lease_id) <= now()
+        end
     returning {claimed}
 )
 select * from claimed

@@ -7,6 +7,7 @@ from typing import Any, Final
 from psycopg.rows import class_row
 
 import sql
+from service.chat.leases import Lease
 from service.eventlog.errors import committing
 from service.ids import new_id
 from service.postgres.connections import Connection, Pool, service_transaction
@@ -173,16 +174,23 @@ async def dead_letters(
 class Deliveries:
     """What a process that delivers reads and writes. Its lease keeps all other processes out."""
 
-    def __init__(self, pool: Pool, lease_id: int) -> None:
+    def __init__(self, pool: Pool, lease: Lease) -> None:
         self._pool = pool
-        self._lease_id = lease_id
+        self._lease = lease
 
     async def claim(self) -> list[Claimed]:
         """All webhooks of this process. First the process takes each webhook without a living
         process."""
+        asked = {
+            "lease_id": self._lease.lease_id,
+            "until": self._lease.stable_until,
+            "lease_seconds": self._lease.times.lasts,
+            "grace_seconds": self._lease.times.database_stable_after,
+        }
         async with service_transaction(self._pool) as connection:
+            await connection.execute(SQL["lock_claims"])
             cursor = connection.cursor(row_factory=class_row(Claimed))
-            await cursor.execute(SQL["claim"], {"lease_id": self._lease_id})
+            await cursor.execute(SQL["claim"], asked)
             return await cursor.fetchall()
 
     async def write(self, statement: str, webhook: Claimed, **asked: Any) -> bool:
@@ -202,5 +210,5 @@ class Deliveries:
             "tenant_id": webhook.tenant_id,
             "webhook_id": webhook.webhook_id,
             "revision": webhook.revision,
-            "lease_id": self._lease_id,
+            "lease_id": self._lease.lease_id,
         }

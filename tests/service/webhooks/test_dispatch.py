@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.chat import leases
+from service.chat.leases import LeaseTimes
 from service.eventlog.heavy_reads import HeavyReads
 from service.postgres import connections
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
@@ -33,6 +34,9 @@ from tests.sizes import chance, size
 
 TENANT = "t1"
 QUICK = (0.001, 0.001)
+QUICK_LEASE: Final = LeaseTimes(
+    lasts=1.0, renewed_every=0.2, stable_after=0.2, database_stable_after=0.0
+)
 OUTCOMES: Final = ("delivered", "failed", "dead")
 SAME: Final[dict[str, Any]] = {
     **dict.fromkeys(("url", "types", "description", "is_enabled")),
@@ -59,7 +63,7 @@ async def dispatching(
 ) -> AsyncGenerator[Dispatcher]:
     """A process that delivers. Without `release` it ends as if it was killed."""
     async with connections.pool(url) as pool:
-        lease = await leases.acquire(pool, leases.LeaseTimes(lasts=1.0))
+        lease = await leases.acquire(pool, QUICK_LEASE)
         source = Source(
             pool=pool,
             live_log=log.live_log,
@@ -67,7 +71,7 @@ async def dispatching(
             private=True,
             pauses=pauses,
         )
-        dispatcher = Dispatcher(source, Deliveries(pool, lease.lease_id))
+        dispatcher = Dispatcher(source, Deliveries(pool, lease))
         running = asyncio.create_task(dispatcher.run())
         renewing = asyncio.create_task(lease.run())
         try:
@@ -336,6 +340,19 @@ async def test_of_two_processes_one_delivers_and_the_other_takes_over(
         head = await append(log, 20)
         await receiver.until_position(head)
     assert receiver.positions() == list(range(1, head + 1))
+
+
+async def test_a_lease_that_expired_while_the_database_stood_still_is_not_taken_at_once(
+    pool: Pool, receiver: Receiver
+) -> None:
+    await add(pool, receiver)
+    first, second = [await leases.acquire(pool, LeaseTimes()) for _ in range(2)]
+    assert await Deliveries(pool, first).claim()
+    async with service_transaction(pool) as connection:
+        await connection.execute("update app.lease set until = now() - interval '1 second'")
+    assert await Deliveries(pool, second).claim() == [], "nobody had the time to renew a lease"
+    await first.release()
+    assert await Deliveries(pool, second).claim(), "a lease that was released is free at once"
 
 
 async def test_killed_processes_lose_nothing(
