@@ -51,7 +51,7 @@ Cursor = Annotated[str, Field(max_length=64)]
 
 
 Moment = Annotated[str, Field(min_length=1, max_length=64)]
-"""A moment of the past: a cursor, or a time as in RFC 3339."""
+"""A moment of the past: a cursor, a position, or a time as in RFC 3339."""
 
 
 Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]

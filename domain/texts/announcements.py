@@ -1,7 +1,7 @@
 """What the service says by itself in a conversation, and which event makes it speak.
 
 The message is stored in the append of its event, so it is said once, and never without the event.
-It counts as no message of the session, costs nothing, and is no part of what the model is told.
+It counts as no message of the session and costs nothing.
 """
 
 import re

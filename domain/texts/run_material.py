@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """A run that has ended. The candidates are in the order in which they are step."""
+    """A run that has ended. The candidates are in the order in which the text shows them."""
 
     run_id: str
     title: str

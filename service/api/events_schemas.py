@@ -38,7 +38,7 @@ class EventsQuery(Query):
 
 
 class CloudEvent(BaseModel):
-    """An event of the log by CloudEvents 1.0; `id` is its position, `data` what happened.
+    """An event of the log by CloudEvents 1.0; `id` is its cursor, `data` what happened.
 
     `prev` is the cursor of the event before it in the same selection, null at its start.
     """

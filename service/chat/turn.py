@@ -1,4 +1,4 @@
-"""One turn of plan mode, from the admitted message to the stored end: the heart of the service.
+"""One turn, from the admitted message to the stored end: the heart of the service.
 
 A turn is a task of the service, no child of a request: a reader that leaves changes nothing. In it
 the generation and the time budget run side by side until one of them ends, or the turn is stopped.

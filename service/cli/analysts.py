@@ -33,9 +33,7 @@ def connect(context: typer.Context) -> None:
         names = [name for name, _ in await analysts(owner)]
         return [line for name in names for line in login_of(owner, name).lines]
 
-    for line in as_owner(lines) or [
-        "No analyst yet. Add one: throughline analysts add NAME TENANT"
-    ]:
+    for line in as_owner(lines) or [_NO_ANALYST]:
         out.print(line)
 
 

@@ -49,10 +49,12 @@ def chat(
     ] = "",
     project: Annotated[str, typer.Option(help="The project to plan for.")] = "demo",
     user: Annotated[str, typer.Option(help="The user in whose name to ask.")] = "ada",
-    session: Annotated[str, typer.Option(help="The session. By default the newest.")] = "",
+    session: Annotated[
+        str, typer.Option(help="The session. By default the active one, or a new one.")
+    ] = "",
     locale: Annotated[str, typer.Option(help="The language: en, fr, es or ar.")] = "en",
     url: Annotated[str, typer.Option(help="The service's URL. By default from the settings.")] = "",
-    key: Annotated[str, typer.Option(help="The key's id. By default the only key.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id. By default the first key.")] = "",
 ) -> None:
     """Ask the planner, and show its reply while it is written.
 

@@ -27,7 +27,7 @@ def sign(
     method: Annotated[str, typer.Argument(help="GET, POST ...")],
     target: Annotated[str, typer.Argument(help="The path with its query, or the whole URL.")],
     body: Annotated[str, typer.Option(help="The body, byte for byte; - reads it.")] = "",
-    key: Annotated[str, typer.Option(help="The key's id. By default the only key.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id. By default the first key.")] = "",
 ) -> None:
     """Print the signature header of a request, for curl's -H."""
     key_id, found = chosen_key(Settings(), key)
@@ -39,7 +39,7 @@ def link(
     user: Annotated[str, typer.Option(help="The user that the link signs in.")],
     project: Annotated[str, typer.Option(help="The one project to sign in to.")] = "",
     url: Annotated[str, typer.Option(help="The service's URL. By default from the settings.")] = "",
-    key: Annotated[str, typer.Option(help="The key's id. By default the only key.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id. By default the first key.")] = "",
 ) -> None:
     """Print a link that signs a user in to the web client, once and within ten minutes."""
     settings = Settings()

@@ -2,8 +2,8 @@
 
 The append that has the marker masks the log and takes the rows out of the read models, so a
 session is gone at once or not at all. A project, or a prompt, is closed first and then emptied
-session by session, and a project then run by run. When a process dies in between, the next
-process that looks does the rest.
+session by session, and a project then run by run. When a process dies in between, another
+process does the rest.
 
 The log itself tells what is in a project: a read model may lack a session, because it is halted or
 has set the session's stream aside.

@@ -50,8 +50,8 @@ async def fork(
 ) -> str:
     """Open a session of a user, which leaves the session `session_id` at a point; returns its id.
 
-    Without a mode it asks what if; the fork of a private session stays one of its kind. Raises
-    NotAMember, ViewerOnly, SessionUnknown, ModeFixed, TooManyForks.
+    Without a mode the fork has the mode `what_if`, and the fork of a private session the mode of
+    that session. Raises NotAMember, ViewerOnly, SessionUnknown, ModeFixed, TooManyForks.
     """
     forked, left = session_stream(session_id), session_stream(point.session_id)
     await transaction.recall(project_stream(project_id), forked, left)

@@ -62,7 +62,7 @@ class Batcher(Generic[T]):
             self._work.set()
 
     def hasten(self, item: T) -> None:
-        """Have an item written now that waits, and that is not being written."""
+        """Write a waiting item now. The item must not be in the batch that is being written."""
         at = max(n for n, each in enumerate(self._others) if each is item)
         del self._others[at]
         self.add(item, is_urgent=True)

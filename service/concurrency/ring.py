@@ -67,11 +67,6 @@ class Ring(Generic[T]):
             self.upto = positions[-1]
         self.wake()
 
-    def advance(self, position: int) -> None:
-        """State that there are no items between `upto` and this position. Wakes the readers."""
-        self.upto = max(self.upto, position)
-        self.wake()
-
     def restart(self, position: int) -> None:
         """Forget all items: the ring begins anew after this position. Wakes the readers."""
         self._start = len(self._items)

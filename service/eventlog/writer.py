@@ -239,7 +239,8 @@ class Writer:
     def _answered_from_memory(self, item: _Item) -> bool:
         """Versions only grow: an expectation below a remembered one is stale without asking.
 
-        Not so for an item that may be in the log already: what it met may be itself.
+        An item that was sent before may be in the log already: the version that it meets may be its
+        own.
         """
         for stream, first in item.firsts.items():
             head = self._heads.get(stream)
@@ -298,8 +299,9 @@ class Writer:
     async def _fitting(self, connection: OwnConnection, batch: list[_Item]) -> list[_Item]:
         """The items whose expectations hold; the others are answered.
 
-        A stream that begins at 1 needs no look: that version is free or the key refuses it. One
-        that begins at 0 does: the key would not refuse that where the stream began at 1.
+        A stream that begins at version 1 needs no read, because the key refuses a version that is
+        taken. A stream that begins at version 0 needs a read, because the key would not refuse that
+        version where the stream began at 1.
         """
         heads = self._heads
         unsure = [

@@ -1,1 +1,1 @@
-"""What an operator sees: log lines and metrics."""
+"""What an operator sees: log lines, metrics and traces."""

@@ -38,7 +38,7 @@ _EVENT: Final = b'{"position":'
 _TRAILER: Final = b'{"events":'
 _METADATA: Final = b',"metadata'
 _STATE: Final = b',"state'
-_PROGRESS_EVERY: Final = 5_000
+PROGRESS_EVERY: Final = 5_000
 
 
 class ArchiveRefused(RuntimeError):
@@ -293,7 +293,7 @@ class ArchiveReader:
             if written.startswith(_TRAILER):
                 return self.require_end(written, events, digest.hexdigest())
             digest.update(written)
-            if events % _PROGRESS_EVERY == 0:
+            if events % PROGRESS_EVERY == 0:
                 progress(events, 0)
         raise ArchiveRefused(
             "was cut: its last line is missing. Finish it with `throughline events export --resume`"

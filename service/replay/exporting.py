@@ -1,13 +1,15 @@
 """Events of the log into a file: an archive, which can be resumed, or a Parquet file."""
 
-from typing import Final
-
 from projections.projection import head
 from service.postgres.connections import Connection
-from service.replay.archive import ArchiveRefused, ArchiveWriter, Header, Progress
+from service.replay.archive import (
+    PROGRESS_EVERY,
+    ArchiveRefused,
+    ArchiveWriter,
+    Header,
+    Progress,
+)
 from service.replay.reading import Entry, EventFilter, append_at, whole
-
-PROGRESS_EVERY: Final = 5_000
 
 
 async def header_of(

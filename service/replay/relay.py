@@ -1,6 +1,6 @@
 """The relay: publishes the log to a stream of NATS JetStream, each event once and in order.
 
-The stream itself says how far it has come: its last message has the position of its event. So a
+The stream itself says how far it has come: its last message has the cursor of its event. So a
 relay that was killed goes on behind it, whatever its checkpoint says. The checkpoint is for a
 stream that drops messages, and no longer has its last one.
 """

@@ -13,8 +13,7 @@ from service.eventlog.store import Recorded
 from service.eventlog.stream_ids import DECIDERS, Decider
 from service.eventlog.transactions import decode
 from service.postgres.connections import Connection
-from service.replay.archive import Progress
-from service.replay.exporting import PROGRESS_EVERY
+from service.replay.archive import PROGRESS_EVERY, Progress
 from service.replay.importing import Rebuilding
 from service.replay.reading import SQL, EventFilter, whole
 

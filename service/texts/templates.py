@@ -82,11 +82,6 @@ def bundle(locale: str) -> Bundle:
     return _bundle(language_of(locale))
 
 
-def bundle_json(locale: str) -> dict[str, object]:
-    """A copy of the bundle's JSON, for a client."""
-    return {"contractVersion": CONTRACT_VERSION, "templates": dict(bundle(locale))}
-
-
 def render(template: str, variables: Mapping[str, object], locale: str) -> str:
     """The text of the template with this key, with its variables filled in.
 

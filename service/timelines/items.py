@@ -107,7 +107,7 @@ class FirstEvent(Wire):
 
 
 class TimelineItem(Wire):
-    """An item of a project's timeline; `cursor` is its position in the order of all events.
+    """An item of a project's timeline; `cursor` names its event.
 
     `sessionMode` is what the session is for. An item with the `source` `client` was appended by a
     client, and the model was not asked. Its kind is `user_message` or `assistant_message`. An item

@@ -76,8 +76,9 @@ comment on column analytics.user_ai_time_consumption.message_id is
     'The reply; for a build the message that asked for it.';
 comment on column analytics.user_ai_time_consumption.build_id is 'The build; null for a reply.';
 comment on column analytics.user_ai_time_consumption.operation_type is
-    'Of a reply: plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation. Of a '
-    'build: main_build, update, metadata_generation.';
+    'Of a reply: plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation, '
+    'idea_consultation, run_feedback, prompt_run. Of a build: main_build, update, '
+    'metadata_generation.';
 comment on column analytics.user_ai_time_consumption.billed_seconds is
     'Seconds of the model''s work, rounded up once; for a build what its worker reported. Never '
     'more than were reserved.';

@@ -52,7 +52,7 @@ def replay(
         str, typer.Option(help="POST the events as batches of CloudEvents to this address.")
     ] = "",
     key: Annotated[
-        str, typer.Option(help="The id of the key that signs. By default the only key.")
+        str, typer.Option(help="The id of the key that signs. By default the first key.")
     ] = "",
     checkpoint: Annotated[
         Path | None, typer.Option(help="A file that keeps how far --url has come.")

@@ -47,12 +47,6 @@ def test_a_restart_forgets_all_items() -> None:
     assert (ring.after(8), ring.after(9), ring.upto, ring.total_bytes) == (None, [], 9, 0)
 
 
-def test_an_advance_says_that_there_are_no_items_up_to_a_position() -> None:
-    ring = filled(1)
-    ring.advance(5)
-    assert (ring.upto, ring.after(1)) == (5, [])
-
-
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 40)), max_size=200))
 def test_the_ring_always_has_the_newest_items_within_its_bounds(
     steps: list[tuple[int, int]],

@@ -3,7 +3,7 @@
  *
  * Properties: `client`, `projectId`; `sessionId`, or null for a new conversation of the mode `mode`;
  * `activeBuildId`, the build that locks the project; `at`, the cursor of an earlier moment; `marked`, the id of the item to be shown first. Methods:
- * `step(1)` and `step(-1)` move the focus from item to item, `stop()` ends the reply, `edit(text)`.
+ * `step(1)` and `step(-1)` move the focus from item to item, `stop()` ends the reply, `build()` asks for a build.
  * Events: `opened` with a session that this conversation began or went on with, `session` with what
  * the session is now or null where it cannot be read, `gone` where it was erased, `panel` with what should stand beside, `spent`
  * where the balance has changed, `connection`.
