@@ -75,7 +75,7 @@ schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, sch
 	$(BIN)/python -m scripts.schema
 
 map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings
-	$(BIN)/python -m scripts.house_map
+	$(BIN)/python -m scripts.package_map
 
 lock: $(BIN)/uv ## pin the newest versions, with hashes
 	$(UV) pip compile --universal --generate-hashes --upgrade --custom-compile-command "make lock" \

@@ -245,8 +245,8 @@ async def catch_up(connection: Connection) -> bool:
 
 
 async def catch_up_one(connection: Connection, name: str) -> bool:
-    """Try a step, then smaller steps: rules that fail for another reason than what is in an event
-    halt right before that event.
+    """Try a step, then smaller steps. A rule can fail for another reason than the content of an
+    event: then the read model halts right before the event.
 
     Returns True when the read model is up to date or halted.
     """

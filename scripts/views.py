@@ -12,7 +12,7 @@ from typing import Any, Final
 import psycopg
 
 from projections import PROJECTIONS
-from scripts.house_map import ROOT, between
+from scripts.package_map import ROOT, between
 
 PAGE: Final = ROOT / "docs" / "analytics.md"
 COLUMNS: Final = ROOT / "tests" / "sql" / "columns.json"

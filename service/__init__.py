@@ -1,1 +1,1 @@
-"""The running service: each package is a room, and a room imports only rooms below it."""
+"""The running service. A package in it imports only packages that lie below it."""

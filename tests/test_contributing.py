@@ -35,7 +35,7 @@ SOURCE: Final = ("domain/", "projections/", "service/", "sql/")
 ALSO: Final = ("tests/test_vocabulary.py", "tests/test_documents.py", "tests/test_floors.py")
 WIDE: Final = (
     *("tests/domain", "tests/projections", "tests/sql", "tests/test_documents.py"),
-    *("tests/test_generated.py", "tests/test_house_map.py", "tests/test_vocabulary.py"),
+    *("tests/test_generated.py", "tests/test_package_map.py", "tests/test_vocabulary.py"),
     *("tests/service/access", "tests/service/api", "tests/service/http", "tests/service/timelines"),
     *("tests/service/commands/test_erasure.py", "tests/service/cli/test_cli.py"),
 )

@@ -87,7 +87,7 @@ __all__ = [
 Decided = tuple[SessionEvent, ...]
 
 MOST_FORKS: Final = 20
-"""Forks of forks: each question about the last of them reads from all of them."""
+"""Forks of forks: each question in the last fork reads from all forks before it."""
 AppendedRole = Literal["user", "assistant"]
 
 

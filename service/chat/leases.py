@@ -62,20 +62,21 @@ class Lease:
 
     @property
     def stable_until(self) -> datetime | None:
-        """When it ends, if this process may take others for dead; None if it may not.
+        """When the lease ends; None if this process may not take other processes for dead.
 
-        It may when it was renewed in time for a while: other processes had the chance as well.
+        The process may do so when its own lease was renewed in time for a while: then the other
+        processes could renew their leases as well.
         """
         now = self._clock()
         return self._until if now >= self._stable_at and not self._is_late(now) else None
 
     def _is_late(self, now: float) -> bool:
-        """Whether half of its time has passed without a renewal. A database that stands still so
-        shortly lets no lease expire that was renewed in time before."""
+        """Whether half of the lease's time has passed without a renewal. If the database stands
+        still for less than that, no lease expires that was renewed in time before."""
         return now - self._renewed_at >= self.times.lasts / 2
 
     async def run(self) -> None:
-        """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
+        """Renew the lease for ever. A process that was frozen for a day ends: its lease is gone."""
         while True:
             try:
                 await self._renew()

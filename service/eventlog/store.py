@@ -82,7 +82,7 @@ class Recorded(NamedTuple):
 
     @property
     def cursor(self) -> str:
-        """The name of the event: another history of the log has another one at this position."""
+        """The name of the event. Another history of the log has another cursor at this position."""
         return cursor(self.position, self.append_tail)
 
 

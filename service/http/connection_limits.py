@@ -111,8 +111,9 @@ class WriteWatch:
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. It has one timer, which is looked after when it rings, not at each request.
 
-    A connection waits for a head, or reads one (`_begun`), or reads a body (`_in_body`). A refused
-    one is answered at once; what it still sends is dropped (`_is_deaf`) until it is closed.
+    A connection waits for a head, or reads a head (`_begun`), or reads a body (`_in_body`). A
+    refused connection is answered at once. What the client still sends is dropped (`_is_deaf`)
+    until the connection is closed.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -236,8 +237,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._give_up()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The parser takes what follows for another protocol's, even a body. It is none of ours,
-        and must not be read as the next request."""
+        """The parser takes what follows, even a body, for data of another protocol. The server has
+        no other protocol, and must not read this data as the next request."""
         self._end_after_answer()
 
     # Time ---------------------------------------------------------------------------------------

@@ -364,9 +364,9 @@ def require_none_lost(lost: Collection[str]) -> None:
 async def note_incomplete(connection: Connection, call: AnyCall) -> None:
     """Note which read models of the call leave out something of what its answer is about.
 
-    That are the streams which the path names or the read has found. Where there are none it is the
-    project, and without a project the tenant, with the account of the user. A private session is
-    told in the answers about that session alone.
+    An answer is about the streams that the path names or that the read has found. An answer without
+    streams is about the project, and without a project about the tenant, with the account of the
+    user. Only the answers about a private session tell what the private session lacks.
     """
     path, entry = call.path, call.entry
     streams = set(call.streams)

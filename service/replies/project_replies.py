@@ -32,11 +32,13 @@ QUEUE: Final = 16
 """Pieces that wait for a reader. A slow reader makes only its own pumps wait."""
 
 MOST: Final = 500
-"""Most running replies that a reader gets on connecting, and that may begin before it takes them.
-It gets only the ends of further replies, as items of the timeline."""
+"""The most running replies that a reader gets on connecting, and the most replies that may begin
+before the reader takes them. Of further replies the reader gets only the ends, as items of the
+timeline."""
 
 EVENTS_LOST: Final = "lost"
-"""Why the events of one reply end when they cannot be read any more. The reply goes on."""
+"""The reason that a reader is given when the events of a reply cannot be read any more. The reply
+itself goes on."""
 
 Key = tuple[str, str, str | None]
 """A tenant, its project, and one session of it or all that its members see."""

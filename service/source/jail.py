@@ -140,8 +140,8 @@ class Source:
         return all(each in found for each, found in zip(said, there, strict=True))
 
     def has(self, path: str) -> bool:
-        """Whether the project has this file or folder. A name of a secret is never denied: whether
-        such a file exists is not told either way."""
+        """Whether the project has this file or folder. True for each name of a secret: nobody is
+        told whether a secret exists."""
         try:
             parts = _parts(path)
             if is_secret_name(parts):

@@ -7,7 +7,7 @@ import psycopg
 
 from projections import PROJECTIONS
 from scripts import views
-from scripts.house_map import between
+from scripts.package_map import between
 
 WITHOUT: Final = {
     "replies": "A reply is an item of project_timeline. This table says which process writes it.",

@@ -39,7 +39,8 @@ HOURS: Final = (
 """How busy each hour of a day is, in UTC."""
 WEEKEND: Final = 0.25
 GROWTH: Final = 2.0
-"""The last day of the year is so much busier than the first one, and once more."""
+"""What the year adds to each day's work by its end: the last day has three times the work of the
+first day."""
 
 LANGUAGES: Final[Mapping[Language, int]] = {"en": 60, "fr": 15, "es": 13, "ar": 12}
 WELCOME_SECONDS: Final = 900

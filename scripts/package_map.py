@@ -1,4 +1,4 @@
-"""Write the README's map of the house: each package with the first line of its docstring."""
+"""Write the README's map of the packages: each package with the first line of its docstring."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ END: Final = "<!-- end of map -->"
 
 
 def packages(root: Path = ROOT) -> Iterator[tuple[str, str]]:
-    """Each package and each of its rooms: its path and the first line of its docstring.
+    """Each package and subpackage: its path and the first line of its docstring.
 
     The line is empty where there is no docstring.
     """
@@ -26,7 +26,7 @@ def packages(root: Path = ROOT) -> Iterator[tuple[str, str]]:
 def table(root: Path = ROOT) -> str:
     """The map as a Markdown table, in the order of the paths."""
     rows = [f"| `{path}/` | {line} |" for path, line in sorted(packages(root)) if line]
-    return "\n".join(("| room | what is in it |", "|---|---|", *rows))
+    return "\n".join(("| package | what is in it |", "|---|---|", *rows))
 
 
 def with_map(text: str, written: str) -> str:
