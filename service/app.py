@@ -484,6 +484,7 @@ async def _pass_on_events(service: Service) -> None:
         service.transactions.on_events,
         service.running_turns.on_events,
         service.stream_access.on_events,
+        service.erasure.late_openings.on_events,
         service.project_replies.on_events,
         service.build_polls.on_events,
         service.run_polls.on_events,

@@ -38,6 +38,7 @@ from projections import prompts
 from projections.projects import erasing
 from service.chat.turns import Turns
 from service.commands import runs
+from service.commands.late_openings import LateOpenings, Place
 from service.commands.prompts import request_erasure
 from service.eventlog.errors import (
     DATABASE_AWAY,
@@ -74,6 +75,7 @@ class Erasure:
         self._transactions = transactions
         self._pool = pool
         self._turns = turns
+        self.late_openings = LateOpenings()
 
     async def session(
         self, tenant_id: str, project_id: str, session_id: str, cause: RequestContext = BY_ITSELF
@@ -136,13 +138,14 @@ class Erasure:
         return appended.last_position
 
     async def finish(self) -> int:
-        """Empty the projects and prompts of all tenants that are to be erased; returns how many it
-        emptied."""
+        """Empty the projects and prompts of all tenants that are to be erased, and erase what came
+        into them late; returns how many it emptied."""
         async with service_transaction(self._pool) as connection:
             found = await erasing(connection, limit=_AT_A_TIME)
             closed = await prompts.erasing(connection, limit=_AT_A_TIME)
         work = [partial(self._empty, *each) for each in found]
         work += [partial(self._empty_prompt, *each) for each in closed]
+        work += [partial(self._erase_late, each) for each in self.late_openings.places]
         emptied = 0
         for empty in work:
             _log.info("erasure_resumed")
@@ -164,6 +167,19 @@ class Erasure:
         await self._transactions.transact(tenant_id, work)
         # What had read the project before the project was closed can come to its end now.
         await self._erase_texts(tenant_id, project_id, after=closed_at)
+
+    async def _erase_late(self, place: Place) -> None:
+        """Erase what came late into a closed project, or was made late of a closed prompt."""
+        tenant_id, project_id, prompt_id = place
+        position = self.late_openings.take(place)
+        try:
+            if prompt_id is None:
+                await self._erase_texts(tenant_id, project_id, after=position - 1)
+            else:
+                await self._erase_sessions_of(tenant_id, project_id, prompt_id, after=position - 1)
+        except Exception:
+            self.late_openings.put_back(place, position)
+            raise
 
     async def _erase_texts(self, tenant_id: str, project_id: str, *, after: int = 0) -> None:
         """Erase the sessions of a project that began after a position; then the runs and prompts,

@@ -209,6 +209,46 @@ async def test_a_project_is_erased_whatever_a_read_model_has_of_it(
     await true_to_the_log(url)
 
 
+@pytest.mark.parametrize("of_prompt", [False, True])
+async def test_a_session_that_is_opened_after_an_erasure_is_erased_too(
+    url: str, run: LiveService, of_prompt: bool
+) -> None:
+    """A command has read the project, or the prompt, before, and its append comes late."""
+    await run.project()
+    asked = {"userId": "u1", "projectId": "p1", "name": "About us", "text": "Write about us."}
+    prompt = (await run.client.post("/v1/prompts", json=asked)).json()
+    about = session.About(prompt_id=prompt["promptId"] if of_prompt else None)
+    opening = partial(
+        session.open_session,
+        session_id="s",
+        project_id="p1",
+        user_id="u1",
+        name=WORD,
+        context=about,
+    )
+    has_read, may_append = asyncio.Event(), asyncio.Event()
+
+    async def begin(transaction: Transaction) -> None:
+        project.require_actor(await transaction.load(project_stream("p1")), "u1")
+        await transaction.decide(session_stream("s", "p1"), opening)
+        if transaction.is_fresh:
+            has_read.set()
+            await may_append.wait()
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(run.service.transactions.transact("t1", begin))
+        await has_read.wait()
+        path = f"/v1/prompts/{prompt['promptId']}?userId=u1" if of_prompt else "/v1/projects/p1"
+        assert (await run.client.delete(path)).status_code == 200
+        may_append.set()
+        await late
+        while WORD in dumped(url):
+            await run.service.erasure.finish()
+    state = await run.service.transactions.current("t1", session_stream("s"))
+    assert state.status == "deleted"
+    await true_to_the_log(url)
+
+
 def in_files(url: str, server: Server, word: str) -> bool:
     """Whether the files of the database have the word."""
     with psycopg.connect(url, autocommit=True) as owner:

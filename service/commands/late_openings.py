@@ -1,0 +1,70 @@
+"""What was begun in a project, or made of a prompt, after the project or the prompt was closed.
+
+A command reads the project, and may append only after another command has closed it and has looked
+for all that there is to erase. The events tell the order of the two appends.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from domain.events import (
+    ProjectErasureRequested,
+    PromptCreated,
+    PromptErasureRequested,
+    RunQueued,
+    SessionInstructed,
+    SessionOpened,
+)
+from service.concurrency.lru import LRU
+from service.eventlog.store import Recorded
+from service.eventlog.transactions import decode
+
+MOST_CLOSED: Final = 10_000
+"""Closed projects and prompts that are remembered. A command does not take as long as closing so
+many others."""
+
+Place = tuple[str, str, str | None]
+"""A tenant, its project, and a prompt; None for the whole project."""
+
+_CLOSINGS: Final = (ProjectErasureRequested, PromptErasureRequested)
+_OPENINGS: Final = (SessionOpened, SessionInstructed, RunQueued, PromptCreated)
+_NAMES: Final = frozenset(kind.__name__ for kind in (*_CLOSINGS, *_OPENINGS))
+
+
+class LateOpenings:
+    """Owned by the service's loop. Each process sees all appends, so any of them may erase what
+    came late."""
+
+    def __init__(self) -> None:
+        self._closed: LRU[Place, int] = LRU(MOST_CLOSED)
+        self._late: dict[Place, int] = {}
+
+    def on_events(self, events: Iterable[Recorded]) -> None:
+        """Note what is closed, and what comes after that."""
+        for event in events:
+            if event.type in _NAMES and event.project_id is not None:
+                decoded = decode(event.type, event.state)
+                whole: Place = (event.tenant_id, event.project_id, None)
+                place: Place = (*whole[:2], getattr(decoded, "prompt_id", None))
+                if isinstance(decoded, _CLOSINGS):
+                    self._closed.put(place, event.position)
+                else:
+                    self._note(whole, event.position)
+                    self._note(place, event.position)
+
+    def _note(self, place: Place, position: int) -> None:
+        if place in self._closed:
+            self._late.setdefault(place, position)
+
+    @property
+    def places(self) -> list[Place]:
+        """The places where something came late."""
+        return list(self._late)
+
+    def take(self, place: Place) -> int:
+        """The position of the first thing that came late in a place, which is to be erased now."""
+        return self._late.pop(place)
+
+    def put_back(self, place: Place, position: int) -> None:
+        """State that a place is not empty yet."""
+        self._late[place] = position
