@@ -4,12 +4,17 @@ Followers share one ring of the newest events, bounded by number and by bytes. E
 cursor and nothing else, so a slow follower costs no memory: a follower that has fallen out of the
 ring reads the table until it is back in it. A follower gets position N after N - 1, wherever it
 reads from, so that there are no gaps.
+
+The followers of one tenant share another ring, of its events alone: an event of a tenant costs
+nothing for the followers of other tenants.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from operator import length_hint
 from typing import Final
+from weakref import WeakValueDictionary
 
 import psycopg
 import structlog
@@ -26,6 +31,10 @@ from service.wire import position_of
 RING: Final = 10_000
 RING_BYTES: Final = 32 * 1024 * 1024
 """What the ring holds at the most: events, and bytes of their states and metadata."""
+
+TENANT_RING: Final = 1_000
+TENANT_RING_BYTES: Final = 1024 * 1024
+"""What the ring of one tenant holds at the most. There are as many as tenants with a follower."""
 
 POLL: Final = 1.0
 """Poll interval in seconds, which covers a lost NOTIFY."""
@@ -51,6 +60,7 @@ class LiveLog:
     ) -> None:
         self._store = store
         self._ring: Ring[Recorded] = Ring(most, most_bytes)
+        self._tails: WeakValueDictionary[str, Ring[Recorded]] = WeakValueDictionary()
         self._last: str | None = None
         self._is_lost = False
         self.followers = 0
@@ -73,9 +83,14 @@ class LiveLog:
         all followers end with the same error."""
         if self._last is not None and await is_lost(connection, self._last):
             self._is_lost = True
-            self._ring.wake()
+            for ring in self._rings:
+                ring.wake()
         if self._is_lost:
             raise HistoryLost
+
+    @property
+    def _rings(self) -> list[Ring[Recorded]]:
+        return [self._ring, *self._tails.values()]
 
     def publish(self, events: Sequence[Recorded]) -> None:
         """Pass on committed events, in order; events at or below the head are left out."""
@@ -83,26 +98,27 @@ class LiveLog:
         if not fresh:
             return
         if fresh[0].position != self.head + 1:
-            self._ring.restart(fresh[0].position - 1)
-        for n in reversed(range(len(fresh))):
-            if fresh[n].type in _ERASURES:
-                # The texts before an erasure may be blank in the table by now, but not here.
-                fresh = fresh[n:]
-                self._ring.restart(fresh[0].position - 1)
-                break
+            self._restart(fresh[0].position - 1)
         self._last = fresh[-1].cursor
-        self._ring.extend(
-            [event.position for event in fresh],
-            fresh,
-            [len(event.state) + len(event.metadata) for event in fresh],
-        )
+        of_tenants: defaultdict[str, list[Recorded]] = defaultdict(list)
+        for event in fresh if self._tails else ():
+            of_tenants[event.tenant_id].append(event)
+        for tenant_id, of_tenant in of_tenants.items():
+            if (tail := self._tails.get(tenant_id)) is not None:
+                _extend(tail, of_tenant)
+        _extend(self._ring, fresh)
 
     def skip_to(self, cursor: str) -> None:
         """Know that the log goes up to this event, while nobody in this process follows it."""
         position = position_of(cursor)
         if position > self.head:
             self._last = cursor
-            self._ring.restart(position)
+            self._restart(position)
+
+    def _restart(self, position: int) -> None:
+        """Go on after this position, and leave all events before it to the table."""
+        for ring in self._rings:
+            ring.restart(position)
 
     async def wait(self, position: int, *, seconds: float) -> bool:
         """Wait until the log is known to have come to `position`. False when it has not in time."""
@@ -135,6 +151,38 @@ class LiveLog:
                     if events[0].position != after + 1:
                         raise RuntimeError(f"the log has a gap after position {after}")
                     after, last = events[-1].position, events[-1].cursor
+                yield events
+        finally:
+            self.followers -= 1
+
+    def tail(self, tenant_id: str) -> Ring[Recorded]:
+        """The newest events of a tenant: all events above the floor of the ring, as long as the
+        caller holds it. A tail that is new begins at the head."""
+        known = self._tails.get(tenant_id)
+        if known is not None:
+            return known
+        tail: Ring[Recorded] = Ring(TENANT_RING, TENANT_RING_BYTES, floor=self.head)
+        self._tails[tenant_id] = tail
+        return tail
+
+    async def follow_tail(
+        self, tail: Ring[Recorded], after: int
+    ) -> AsyncGenerator[list[Recorded], None]:
+        """The events of a tenant after a position, in order, as long as its tail has them; the end
+        says that only the table has the next events.
+
+        Yields an empty page after each silent second. Raises HistoryLost as `follow` does.
+        """
+        self.followers += 1
+        try:
+            while (events := tail.after(after)) is not None:
+                if not events:
+                    await tail.wait(POLL)
+                    events = tail.after(after) or []
+                if self._is_lost:
+                    raise HistoryLost
+                if events:
+                    after = events[-1].position
                 yield events
         finally:
             self.followers -= 1
@@ -201,6 +249,21 @@ class LiveLog:
             if not events:
                 return
             self.publish(events)
+
+
+def _extend(ring: Ring[Recorded], events: Sequence[Recorded]) -> None:
+    """Add events that follow. The texts before an erasure may be blank in the table by now, so the
+    ring begins anew with the last erasure."""
+    for n in reversed(range(len(events))):
+        if events[n].type in _ERASURES:
+            events = events[n:]
+            ring.restart(events[0].position - 1)
+            break
+    ring.extend(
+        [event.position for event in events],
+        events,
+        [len(event.state) + len(event.metadata) for event in events],
+    )
 
 
 def pass_on(page: Sequence[Recorded], hook: Callable[[Iterable[Recorded]], None]) -> None:

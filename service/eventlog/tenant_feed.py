@@ -27,9 +27,6 @@ SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
 """Events that are read at a time where no limit is given."""
 
-NEAR: Final = 1_000
-"""How far a reader may be behind the log's head to be served by the live tail of all tenants."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -143,6 +140,7 @@ class TenantFeed:
     async def live(self, live_log: LiveLog, after: int) -> AsyncGenerator[list[Recorded]]:
         """All events after a position, without end: what is stored, then what happens."""
         known: str | None = None
+        tail = live_log.tail(self._selection.tenant_id)
         while True:
             page = await retrying(
                 partial(self.page, after, STEP, known),
@@ -153,13 +151,11 @@ class TenantFeed:
             yield page.events
             after, known = page.upto, page.cursor
             if not page.has_more:
-                async with aclosing(live_log.follow(after)) as happening:
+                async with aclosing(live_log.follow_tail(tail, after)) as happening:
                     async for events in happening:
                         yield [event for event in events if self._selection.takes(event)]
                         if events:
                             after, known = events[-1].position, events[-1].cursor
-                        if live_log.head - after > NEAR:
-                            break
 
 
 def chained(events: Iterable[Recorded], prev: str | None) -> Iterator[tuple[Recorded, str | None]]:

@@ -307,6 +307,57 @@ async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -
     assert positions(await keen) == [1, 2, 3]
 
 
+async def test_events_of_other_tenants_do_not_wake_the_follower_of_a_tenant(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.writer.append([event()])
+    monkeypatch.setattr(live, "POLL", 60.0)
+    pages = log.live_log.follow_tail(log.live_log.tail("t1"), 1)
+    following = asyncio.create_task(anext(pages))
+    await asyncio.sleep(0)  # it waits
+    for _ in range(5):
+        await log.writer.append([event(tenant="t2")])
+    await log.writer.append([event(), event(tenant="t2")])
+    assert positions(await following) == [7], "without an empty page before"
+    await pages.aclose()
+
+
+async def test_a_tenant_s_tail_keeps_no_text_from_the_append_that_erases_it(log: Log) -> None:
+    said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
+    erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
+    ours, theirs = log.live_log.tail("t1"), log.live_log.tail("t2")
+    keen = asyncio.create_task(followed(log, 0, 4))
+    await log.writer.append([event(tenant="t2")])
+    await log.writer.append([said])
+    assert b"quillwort" in (ours.after(1) or [])[0].state, "the control"
+    await log.writer.append([event(), erased])
+    assert positions(await keen) == [1, 2, 3, 4]
+    assert ours.after(2) is None
+    assert positions(ours.after(3) or []) == [4]
+    assert positions(theirs.after(0) or []) == [1], "other tenants lose nothing"
+
+
+async def test_a_tail_has_every_event_above_its_floor(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes append for two tenants, and the tail overflows."""
+    monkeypatch.setattr(live, "TENANT_RING", 7)
+    tail = log.live_log.tail("t1")
+    keen = asyncio.create_task(followed(log, 0, 90))
+    async with running_log(url) as other:
+        for _ in range(20):
+            appends = ([event(), event(tenant="t2")], [event(tenant="t2"), event()])
+            await asyncio.gather(
+                *(each.writer.append(new) for each, new in zip((log, other), appends, strict=True))
+            )
+        assert await log.live_log.wait(80, seconds=20)
+        stored = await log.store.range(after=tail.floor)
+        assert tail.after(tail.floor) == [each for each in stored if each.tenant_id == "t1"]
+        await log.writer.append([event(tenant="t2"), *(event() for _ in range(9))])
+        await keen
+    assert positions(tail.after(tail.floor) or []) == list(range(84, 91))
+
+
 async def test_a_notification_is_only_a_hint(log: Log, url: str) -> None:
     """Every role that can connect can send any payload on the channel."""
     await log.writer.append([event()])
