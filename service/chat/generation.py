@@ -278,7 +278,7 @@ class Generation:
 
     def _fail(self, error: ModelError) -> Ending:
         if error.kind == "refused":
-            if self._attempt.ops and not self._was_reset:
+            if self._attempt.ops:
                 self._writer.reset("provider")
             return Ending(subtype="error", calls=tuple(self._attempt.calls), reason=error.code)
         ending = self.cut(error.code)

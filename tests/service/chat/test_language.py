@@ -3,6 +3,8 @@
 import pytest
 
 from service.chat import turn
+from service.model.offline.app import OfflineModel
+from service.model.offline.requests import Fault
 from tests.running import Event, LiveService, running
 from tests.service import law
 
@@ -43,6 +45,19 @@ async def test_a_second_reply_in_the_wrong_language_is_accepted_with_a_warning(
     assert run.model.calls == 2
     assert (final["subtype"], final["metadata"]["warnings"]) == ("success", ["wrong_language"])
     await law.ended_as_shown(run, url, final)
+
+
+async def test_a_second_reply_that_the_model_refuses_is_discarded_with_a_documented_reason(
+    url: str,
+) -> None:
+    model = OfflineModel(script=[Fault("wrong_language"), Fault("refusal", after=8)])
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit("u1")
+        events = await live.stream("راجع المشروع كله", locale="ar")
+    final = law.lawful(events)
+    assert resets(events) == ["language", "provider"]
+    assert (final["subtype"], final["error"]["code"]) == ("error", "refused")
 
 
 async def test_the_language_of_a_french_reply_is_not_checked(run: LiveService) -> None:
