@@ -172,6 +172,8 @@ class Erasure:
         """Erase what came late into a closed project, or was made late of a closed prompt."""
         tenant_id, project_id, prompt_id = place
         position = self.late_openings.take(place)
+        if position is None:
+            return
         try:
             if prompt_id is None:
                 await self._erase_texts(tenant_id, project_id, after=position - 1)
@@ -207,12 +209,13 @@ class Erasure:
     async def _erase_sessions_of(
         self, tenant_id: str, project_id: str, prompt_id: str, *, after: int = 0
     ) -> None:
-        """Erase the sessions of all users that were made of a prompt after a position."""
-        kinds = SessionOpened, SessionInstructed
-        async with aclosing(self._events(tenant_id, project_id, *kinds, after=after)) as events:
-            async for event in events:
-                if event.prompt_id == prompt_id:
-                    await self._erase_session(tenant_id, project_id, event.session_id)
+        """Erase the sessions of all users that were made of a prompt after a position. A session
+        that was opened about the prompt is a conversation of its own, and stays."""
+        place = tenant_id, project_id
+        async with aclosing(self._events(*place, SessionInstructed, after=after)) as events:
+            async for instructed in events:
+                if instructed.prompt_id == prompt_id:
+                    await self._erase_session(*place, instructed.session_id)
 
     async def _erase_session(self, tenant_id: str, project_id: str, session_id: str) -> None:
         with suppress(SessionUnknown):  # it is erased
@@ -223,13 +226,13 @@ class Erasure:
         await self._transactions.transact(tenant_id, work)
 
     async def _events(
-        self, tenant_id: str, project_id: str, *kinds: type[Event], after: int
+        self, tenant_id: str, project_id: str, kind: type[Event], *, after: int
     ) -> AsyncGenerator[Any]:
-        """The events of these kinds in a project after a position, in order."""
+        """The events of a kind in a project after a position, in order."""
         while page := await self._store.range(
             tenant_id=tenant_id,
             project_id=project_id,
-            types=[kind.__name__ for kind in kinds],
+            types=[kind.__name__],
             after=after,
             limit=_AT_A_TIME,
         ):

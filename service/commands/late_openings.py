@@ -28,7 +28,7 @@ Place = tuple[str, str, str | None]
 
 _CLOSINGS: Final = (ProjectErasureRequested, PromptErasureRequested)
 _OPENINGS: Final = (SessionOpened, SessionInstructed, RunQueued, PromptCreated)
-_NAMES: Final = frozenset(kind.__name__ for kind in (*_CLOSINGS, *_OPENINGS))
+_TYPES: Final = frozenset(kind.__name__ for kind in (*_CLOSINGS, *_OPENINGS))
 
 
 class LateOpenings:
@@ -42,15 +42,18 @@ class LateOpenings:
     def on_events(self, events: Iterable[Recorded]) -> None:
         """Note what is closed, and what comes after that."""
         for event in events:
-            if event.type in _NAMES and event.project_id is not None:
-                decoded = decode(event.type, event.state)
+            if event.type in _TYPES and event.project_id is not None:
                 whole: Place = (event.tenant_id, event.project_id, None)
-                place: Place = (*whole[:2], getattr(decoded, "prompt_id", None))
-                if isinstance(decoded, _CLOSINGS):
-                    self._closed.put(place, event.position)
-                else:
-                    self._note(whole, event.position)
-                    self._note(place, event.position)
+                decoded = decode(event.type, event.state)
+                match decoded:
+                    case ProjectErasureRequested():
+                        self._closed.put(whole, event.position)
+                    case PromptErasureRequested():
+                        self._closed.put((*whole[:2], decoded.prompt_id), event.position)
+                    case SessionInstructed():
+                        self._note((*whole[:2], decoded.prompt_id), event.position)
+                    case _:
+                        self._note(whole, event.position)
 
     def _note(self, place: Place, position: int) -> None:
         if place in self._closed:
@@ -61,9 +64,10 @@ class LateOpenings:
         """The places where something came late."""
         return list(self._late)
 
-    def take(self, place: Place) -> int:
-        """The position of the first thing that came late in a place, which is to be erased now."""
-        return self._late.pop(place)
+    def take(self, place: Place) -> int | None:
+        """The position of the first thing that came late in a place, which is to be erased now;
+        None where another caller has taken it."""
+        return self._late.pop(place, None)
 
     def put_back(self, place: Place, position: int) -> None:
         """State that a place is not empty yet."""

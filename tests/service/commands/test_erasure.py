@@ -217,20 +217,18 @@ async def test_a_session_that_is_opened_after_an_erasure_is_erased_too(
     await run.project()
     asked = {"userId": "u1", "projectId": "p1", "name": "About us", "text": "Write about us."}
     prompt = (await run.client.post("/v1/prompts", json=asked)).json()
-    about = session.About(prompt_id=prompt["promptId"] if of_prompt else None)
+    version = prompt["version"]["promptVersionId"]
+    used = session.UsedPrompt(prompt_id=prompt["promptId"], prompt_version_id=version, number=1)
     opening = partial(
-        session.open_session,
-        session_id="s",
-        project_id="p1",
-        user_id="u1",
-        name=WORD,
-        context=about,
+        session.open_session, session_id="s", project_id="p1", user_id="u1", name=WORD
     )
+    instructing = partial(session.instruct, prompt=used if of_prompt else None)
     has_read, may_append = asyncio.Event(), asyncio.Event()
 
     async def begin(transaction: Transaction) -> None:
         project.require_actor(await transaction.load(project_stream("p1")), "u1")
         await transaction.decide(session_stream("s", "p1"), opening)
+        await transaction.decide(session_stream("s", "p1"), instructing)
         if transaction.is_fresh:
             has_read.set()
             await may_append.wait()
@@ -439,6 +437,26 @@ async def test_an_interrupted_erasure_of_a_prompt_is_finished_later(
     assert listed.json()["sessions"] == []
     await true_to_the_log(url)
     assert WORD not in dumped(url)
+
+
+async def test_a_session_that_is_only_about_an_erased_prompt_stays(run: LiveService) -> None:
+    """A session about a prompt is a conversation of its own, and so is its fork."""
+    await run.project("p1", "u1", "u2")
+    mine, theirs = ({"userId": user, "projectId": "p1"} for user in ("u1", "u2"))
+    asked = {**mine, "name": "Search", "text": "Find it."}
+    prompt = (await run.client.post("/v1/prompts", json=asked)).json()
+    about = theirs | {"mode": "idea", "context": {"promptId": prompt["promptId"]}}
+    opened = (await run.client.post("/v1/sessions", json=about)).json()["sessionId"]
+    said = {"userId": "u2", "message": "A better search", "reply": False}
+    path = f"/v1/sessions/{opened}"
+    message = (await run.client.post(f"{path}/messages", json=said)).json()["messageId"]
+    forked = {"userId": "u2", "messageId": message}
+    fork = (await run.client.post(f"{path}/fork", json=forked)).json()["sessionId"]
+    erased = await run.client.delete(f"/v1/prompts/{prompt['promptId']}?userId=u1")
+    assert erased.status_code == 200
+    for session_id in (opened, fork):
+        read = await run.client.get(f"/v1/sessions/{session_id}", params={"userId": "u2"})
+        assert read.status_code == 200
 
 
 async def test_watchers_are_notified_of_an_erasure_and_do_not_get_the_text_again(url: str) -> None:
