@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 import aiohttp
@@ -31,6 +32,9 @@ PAUSES: Final = (1.0, 5.0, 30.0, 120.0, 600.0, 1_800.0, 3_600.0)
 """The seconds after each try that failed; after one more try the event is given up."""
 
 _LOOK_SECONDS: Final = 1.0
+_FRESH_SECONDS: Final = 5.0
+"""How long the events of a page are sent before they are read anew."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -143,43 +147,55 @@ class _Worker:
         await self._redeliver(feed)
         if webhook.next_try_at is not None:
             await self._pause((webhook.next_try_at - datetime.now(UTC)).total_seconds())
-        prev = await feed.last(webhook.position)
-        async with aclosing(feed.live(self._source.live_log, webhook.position)) as pages:
+        position, prev = webhook.position, await feed.last(webhook.position)
+        while True:
+            position, prev = await self._deliver_after(feed, position, prev)
+
+    async def _deliver_after(
+        self, feed: TenantFeed, position: int, prev: str | None
+    ) -> tuple[int, str | None]:
+        """Deliver the events after a position, until they must be read anew: an erasure may have
+        taken their texts meanwhile. Returns the position and the cursor of the last event."""
+        async with aclosing(feed.live(self._source.live_log, position)) as pages:
             async for events in pages:
                 self._require_same()
+                read_at = monotonic()
                 for event in events:
-                    await self._deliver(event, prev)
-                    prev = event.cursor
+                    is_old = monotonic() - read_at > _FRESH_SECONDS
+                    if is_old or not await self._deliver(event, prev):
+                        return position, prev
+                    position, prev = event.position, event.cursor
+        return position, prev
 
-    async def _deliver(self, event: Recorded, prev: str | None) -> None:
-        """Send an event until it is taken or given up."""
-        while True:
-            self._require_same()
-            outcome = await self._send(event, prev)
-            if outcome.error is None:
-                metrics.WEBHOOKS.labels("delivered").inc()
-                await self._write("took", position=event.position)
-                self._tries = 0
-                return
-            is_last = self._tries == len(self._source.pauses)
-            metrics.WEBHOOKS.labels("dead" if is_last else "failed").inc()
-            if outcome.status == GONE:
-                await self._write("disable", error=outcome.error)
-                raise _Changed
-            if is_last:
-                await self._write(
-                    "give_up",
-                    position=event.position,
-                    type=event.type,
-                    error=outcome.error,
-                    most=MOST_DEAD_LETTERS,
-                )
-                self._tries = 0
-                return
-            seconds = max(self._source.pauses[self._tries], outcome.retry_after)
-            await self._write("failed", error=outcome.error, seconds=seconds)
-            self._tries += 1
-            await self._pause(seconds)
+    async def _deliver(self, event: Recorded, prev: str | None) -> bool:
+        """Send an event once. Returns False where it is to be sent once more, after a pause."""
+        self._require_same()
+        outcome = await self._send(event, prev)
+        if outcome.error is None:
+            metrics.WEBHOOKS.labels("delivered").inc()
+            await self._write("took", position=event.position)
+            self._tries = 0
+            return True
+        is_last = self._tries == len(self._source.pauses)
+        metrics.WEBHOOKS.labels("dead" if is_last else "failed").inc()
+        if outcome.status == GONE:
+            await self._write("disable", error=outcome.error)
+            raise _Changed
+        if is_last:
+            await self._write(
+                "give_up",
+                position=event.position,
+                type=event.type,
+                error=outcome.error,
+                most=MOST_DEAD_LETTERS,
+            )
+            self._tries = 0
+            return True
+        seconds = max(self._source.pauses[self._tries], outcome.retry_after)
+        await self._write("failed", error=outcome.error, seconds=seconds)
+        self._tries += 1
+        await self._pause(seconds)
+        return False
 
     async def _redeliver(self, feed: TenantFeed) -> None:
         """Send the events once more that the tenant wants again."""

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from service.chat import leases
 from service.chat.leases import LeaseTimes
 from service.eventlog.heavy_reads import HeavyReads
+from service.eventlog.store import NewEvent
 from service.postgres import connections
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.webhooks.dispatch import Dispatcher, Source
@@ -162,6 +163,25 @@ async def test_an_event_is_sent_until_it_is_taken_with_one_id(
         assert len(set(ids)) == 2
         await eventually(pool, webhook_id, lambda found: found.position >= 2)
     assert await letters(pool, webhook_id) == []
+
+
+async def test_a_later_try_does_not_send_what_was_erased_meanwhile(
+    url: str, pool: Pool, log: Log, receiver: Receiver
+) -> None:
+    await add(pool, receiver)
+    for version in (1, 2):
+        said = NewEvent(TENANT, "session-1", version, "UserMessagePosted", b'{"text":"quillwort"}')
+        await log.writer.append([said])
+    receiver.answers = [(503, {})]
+    receiver.blocked.clear()
+    async with dispatching(url, log):
+        await receiver.until_held()
+        erased = NewEvent(TENANT, "session-1", 3, "SessionDeleted", b'{"session_id":"1"}')
+        await log.writer.append([erased])
+        receiver.blocked.set()
+        await receiver.until_position(3)
+    assert receiver.positions() == [1, 1, 2, 3]
+    assert [b"quillwort" in each.body for each in receiver.deliveries] == [True, *[False] * 3]
 
 
 async def test_an_event_is_given_up_after_its_tries_and_can_be_sent_once_more(
