@@ -38,7 +38,7 @@ from projections import prompts
 from projections.projects import erasing
 from service.chat.turns import Turns
 from service.commands import runs
-from service.commands.late_openings import LateOpenings, Place
+from service.commands.late_openings import Closed, LateOpenings
 from service.commands.prompts import request_erasure
 from service.eventlog.errors import (
     DATABASE_AWAY,
@@ -145,7 +145,7 @@ class Erasure:
             closed = await prompts.erasing(connection, limit=_AT_A_TIME)
         work = [partial(self._empty, *each) for each in found]
         work += [partial(self._empty_prompt, *each) for each in closed]
-        work += [partial(self._erase_late, each) for each in self.late_openings.places]
+        work += [partial(self._erase_late, each) for each in self.late_openings.late]
         emptied = 0
         for empty in work:
             _log.info("erasure_resumed")
@@ -168,10 +168,10 @@ class Erasure:
         # What had read the project before the project was closed can come to its end now.
         await self._erase_texts(tenant_id, project_id, after=closed_at)
 
-    async def _erase_late(self, place: Place) -> None:
+    async def _erase_late(self, closed: Closed) -> None:
         """Erase what came late into a closed project, or was made late of a closed prompt."""
-        tenant_id, project_id, prompt_id = place
-        position = self.late_openings.take(place)
+        tenant_id, project_id, prompt_id = closed
+        position = self.late_openings.claim(closed)
         if position is None:
             return
         try:
@@ -180,7 +180,7 @@ class Erasure:
             else:
                 await self._erase_sessions_of(tenant_id, project_id, prompt_id, after=position - 1)
         except Exception:
-            self.late_openings.put_back(place, position)
+            self.late_openings.put_back(closed, position)
             raise
 
     async def _erase_texts(self, tenant_id: str, project_id: str, *, after: int = 0) -> None:

@@ -23,8 +23,8 @@ MOST_CLOSED: Final = 10_000
 """Closed projects and prompts that are remembered. A command does not take as long as closing so
 many others."""
 
-Place = tuple[str, str, str | None]
-"""A tenant, its project, and a prompt; None for the whole project."""
+Closed = tuple[str, str, str | None]
+"""What is closed: a tenant, its project, and a prompt; None for the whole project."""
 
 _CLOSINGS: Final = (ProjectErasureRequested, PromptErasureRequested)
 _OPENINGS: Final = (SessionOpened, SessionInstructed, RunQueued, PromptCreated)
@@ -36,14 +36,14 @@ class LateOpenings:
     came late."""
 
     def __init__(self) -> None:
-        self._closed: LRU[Place, int] = LRU(MOST_CLOSED)
-        self._late: dict[Place, int] = {}
+        self._closed: LRU[Closed, int] = LRU(MOST_CLOSED)
+        self._late: dict[Closed, int] = {}
 
     def on_events(self, events: Iterable[Recorded]) -> None:
         """Note what is closed, and what comes after that."""
         for event in events:
             if event.type in _TYPES and event.project_id is not None:
-                whole: Place = (event.tenant_id, event.project_id, None)
+                whole: Closed = (event.tenant_id, event.project_id, None)
                 decoded = decode(event.type, event.state)
                 match decoded:
                     case ProjectErasureRequested():
@@ -55,20 +55,20 @@ class LateOpenings:
                     case _:
                         self._note(whole, event.position)
 
-    def _note(self, place: Place, position: int) -> None:
-        if place in self._closed:
-            self._late.setdefault(place, position)
+    def _note(self, closed: Closed, position: int) -> None:
+        if closed in self._closed:
+            self._late.setdefault(closed, position)
 
     @property
-    def places(self) -> list[Place]:
-        """The places where something came late."""
+    def late(self) -> list[Closed]:
+        """The closed projects and prompts that something came late for."""
         return list(self._late)
 
-    def take(self, place: Place) -> int | None:
-        """The position of the first thing that came late in a place, which is to be erased now;
-        None where another caller has taken it."""
-        return self._late.pop(place, None)
+    def claim(self, closed: Closed) -> int | None:
+        """The position of the first thing that came late for it, which is to be erased now; None
+        where another caller has taken it."""
+        return self._late.pop(closed, None)
 
-    def put_back(self, place: Place, position: int) -> None:
-        """State that a place is not empty yet."""
-        self._late[place] = position
+    def put_back(self, closed: Closed, position: int) -> None:
+        """State that not all that came late is erased."""
+        self._late[closed] = position

@@ -100,12 +100,12 @@ class LiveLog:
         if fresh[0].position != self.head + 1:
             self._restart(fresh[0].position - 1)
         self._last = fresh[-1].cursor
-        of_tenants: defaultdict[str, list[Recorded]] = defaultdict(list)
+        by_tenant: defaultdict[str, list[Recorded]] = defaultdict(list)
         for event in fresh if self._tails else ():
-            of_tenants[event.tenant_id].append(event)
-        for tenant_id, of_tenant in of_tenants.items():
+            by_tenant[event.tenant_id].append(event)
+        for tenant_id, theirs in by_tenant.items():
             if (tail := self._tails.get(tenant_id)) is not None:
-                _extend(tail, of_tenant)
+                _extend(tail, theirs)
         _extend(self._ring, fresh)
 
     def skip_to(self, cursor: str) -> None:

@@ -268,12 +268,16 @@ async def serving(model: OfflineModel, *, port: int = 0) -> AsyncGenerator[str]:
         await _stop(server)
 
 
+_STOP_SECONDS: Final = 10.0
+"""How long the connections may take to end, on a busy machine too."""
+
+
 async def _stop(server: uvicorn.Server) -> None:
     """Cut every connection, so that the tasks that answer on it end at once."""
     for listening in server.servers:
         listening.close()
     await asyncio.sleep(0.01)  # a socket that was accepted a moment ago becomes a connection
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(_STOP_SECONDS):
         while server.server_state.connections or server.server_state.tasks:
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
