@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
@@ -32,6 +33,7 @@ from service.eventlog.stream_ids import account_stream, session_stream
 from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelCall
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
+from service.replies import sse
 from service.replies.directory import ReplyDirectory
 from service.replies.events import notice
 from service.replies.frame_store import FrameStore, StoredReply
@@ -57,7 +59,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanedReply:
-    """A reply as its writer left it. `seconds` passed until its last frame was stored."""
+    """A reply as its writer left it. `seconds` passed from its beginning until its last frame was
+    stored, without the time in which it waited for other replies."""
 
     admitted: Admitted
     running: RunningReply
@@ -217,13 +220,14 @@ class Recovery:
         stored = await self._frame_store.whole(ref)
         shown = Shown()
         shown.add(stored.frames)
-        until = stored.last_at or row.started_at
+        began_at = _began_at(row, stored)
+        until = max([began_at, *stored.stored_at[-1:]])
         return OrphanedReply(
             admitted=await self._admitted(ref, state, running),
             running=running,
             stored=stored,
             shown=shown,
-            seconds=max(0.0, (until - row.started_at).total_seconds()),
+            seconds=(until - began_at).total_seconds(),
         )
 
     async def _admitted(self, ref: ReplyRef, state: Session, running: RunningReply) -> Admitted:
@@ -281,6 +285,17 @@ class Recovery:
                         )
                         return posted, metadata
         raise LookupError("a reply without its message")
+
+
+def _began_at(row: ReplyRow, stored: StoredReply) -> datetime:
+    """When the reply began: at its start, or with the event after the notice that it waits."""
+    for frame, next_at in zip(stored.frames, stored.stored_at[1:], strict=False):
+        event, data = sse.decode(frame)
+        if event == "notice" and data["code"] == "queued":
+            return next_at
+        if event == "chunk":
+            break
+    return row.started_at
 
 
 def _ending(orphan: OrphanedReply, reason: str) -> Ending:

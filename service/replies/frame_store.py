@@ -40,11 +40,12 @@ the number of the final event, whose text comes from the log."""
 
 
 class StoredReply(NamedTuple):
-    """What is stored of a reply. `is_closed` when the number of its final event is taken."""
+    """What is stored of a reply, and when each frame was. `is_closed` when the number of its final
+    event is taken."""
 
     frames: list[bytes]
     is_closed: bool
-    last_at: datetime | None
+    stored_at: list[datetime]
 
 
 class Newer(NamedTuple):
@@ -165,7 +166,7 @@ class FrameStore:
             found = await connection.execute(SQL["whole"], asked)
         rows = await found.fetchall()
         frames = [bytes(each) for _, _, each in rows if each is not None]
-        return StoredReply(frames, len(frames) < len(rows), rows[-1][1] if rows else None)
+        return StoredReply(frames, len(frames) < len(rows), [stored_at for _, stored_at, _ in rows])
 
     async def newer(self, known: Mapping[ReplyRef, int]) -> Newer:
         """What is new of replies of any tenants, each after the frame that is known of it."""

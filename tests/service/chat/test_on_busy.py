@@ -2,6 +2,8 @@
 end of the reply, or interrupts the reply."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -79,6 +81,29 @@ async def test_a_waiting_message_can_be_cancelled(url: str) -> None:
         finals = [law.lawful(await reading), law.lawful(waiting)]
         assert live.model.calls == 1
         await law.ended_as_shown(live, url, *finals)
+
+
+async def test_another_server_does_not_bill_the_time_in_line(url: str) -> None:
+    """The message came ten minutes before its reply begins."""
+    async with running(url, OfflineModel(pace=0.1)) as owner, running(url) as other:
+        await owner.project()
+        await owner.credit()
+        reply_id, reading = await begun(owner, HANGS)
+        waiting: list[law.Event] = []
+        left = None
+        async for event in law.read_stream(owner, "And now?", onBusy="enqueue"):
+            waiting.append(event)
+            if event[0] == "notice":
+                await cancel(owner.client, reply_id)
+            if event[0] == "chunk" and left is None:
+                row = await other.service.turns.find("t1", waiting[0][1]["messageId"])
+                assert row is not None
+                early = replace(row, started_at=row.started_at - timedelta(minutes=10))
+                left = await other.service.turns._recovery.inspect(early)
+        assert left is not None
+        assert left.seconds < 60
+        law.lawful(await reading)
+        law.lawful(waiting)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
