@@ -62,7 +62,15 @@ PageCursor = Annotated[str, Field(max_length=2_000)]
 OpenedMode = Literal["plan", "setup", "analysis", "what_if", "idea", "run_feedback", "prompt"]
 ListedStatus = Literal["active", "converted", "expired", "archived", "all"]
 Action = Literal["archive", "restore", "delete"]
-Scalar = Annotated[str, AfterValidator(clean), Field(max_length=1_000)] | bool | int | float
+LARGEST_NUMBER: Final = 2**53
+"""The largest number that every client reads as it was sent."""
+
+Scalar = (
+    Annotated[str, AfterValidator(clean), Field(max_length=1_000)]
+    | bool
+    | Annotated[int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+    | Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+)
 
 
 def _named(settings: dict[str, Scalar]) -> dict[str, Scalar]:

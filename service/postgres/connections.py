@@ -5,15 +5,18 @@ those before. A transaction costs one network round trip for each time that its 
 and one for its commit; rows that are fetched after the block come with the commit.
 """
 
+import json
 import select
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+import orjson
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 import sql
@@ -28,6 +31,18 @@ _WAIT_FOR_STANDBY: Final = "SyncRepWaitForLSN"
 """The function of PostgreSQL that warns when its wait is interrupted. The text of the warning is in
 the language of the server."""
 
+
+def _decoded(value: str | bytes) -> Any:
+    """A value of a JSON column. PostgreSQL writes 1e20 with all its digits: as an integer that the
+    service could not send. A number that is too large for a float stays such an integer, so that
+    only its own item cannot be read."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return json.loads(value)
+
+
+set_json_loads(_decoded)
 
 Connection = psycopg.AsyncConnection[Any]
 

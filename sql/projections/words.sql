@@ -146,18 +146,23 @@ select
     found.position, app.cursor_at(found.position) as cursor, found.session_id,
     case sessions.name when '' then sessions.first_words else sessions.name end as session_name,
     timeline.item_id, timeline.kind, timeline.locale, timeline.recorded_at,
-    (
-        select ts_headline(
-            query.language::regconfig, item.text, query.stems,
-            e'StartSel="\x01", StopSel="\x02", MaxFragments=3, MaxWords=30, MinWords=10, '
-            'FragmentDelimiter=" … "'
-        )
-        from query
-        where query.language = found.language
-            or found.language = ''
-            and to_tsvector(query.language::regconfig, item.text) @@ query.stems
-        order by query.n
-        limit 1
+    -- The stems of a name are those of all languages, one language after the other. A phrase can match
+    -- the last stem of a language and the first stem of the next one: then nothing is marked.
+    coalesce(
+        (
+            select ts_headline(
+                query.language::regconfig, item.text, query.stems,
+                e'StartSel="\x01", StopSel="\x02", MaxFragments=3, MaxWords=30, MinWords=10, '
+                'FragmentDelimiter=" … "'
+            )
+            from query
+            where query.language = found.language
+                or found.language = ''
+                and to_tsvector(query.language::regconfig, item.text) @@ query.stems
+            order by query.n
+            limit 1
+        ),
+        left(item.text, 200)
     ) as marked
 from found
 join app.sessions

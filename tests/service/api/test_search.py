@@ -102,6 +102,15 @@ async def test_a_name_is_found_until_it_changes(run: LiveService) -> None:
     assert [each["kind"] for each in await found(run, "other")] == ["session"]
 
 
+async def test_a_result_without_a_match_in_its_text_has_no_marks(run: LiveService) -> None:
+    """A name has stems in all languages, one language after the other. So a phrase can match the
+    last stem of a language and the first stem of the next one."""
+    await opened(run, "s1", "setup")
+    await named(run, "s1", "shop tea")
+    for result in await found(run, '"tea shop"'):
+        assert result["highlights"] == [{"text": "shop tea", "isMatch": False}]
+
+
 async def test_results_come_in_pages_newest_first(run: LiveService) -> None:
     await opened(run, "s1", "setup")
     for n in range(5):

@@ -229,6 +229,7 @@ async def test_a_session_is_found_again_while_it_takes_messages(run: LiveService
         ({"mode": "prompt", "settings": {"stop": ["x"]}}, (422, "invalid_request")),
         ({"mode": "prompt", "settings": {"a\0": 1}}, (422, "invalid_request")),
         ({"mode": "prompt", "settings": {"stop": None}}, (422, "invalid_request")),
+        ({"mode": "prompt", "settings": {"temperature": 1e300}}, (422, "invalid_request")),
         ({"name": "two\nlines"}, (422, "invalid_request")),
         ({"name": ""}, (422, "invalid_request")),
         ({"name": "x" * 201}, (422, "invalid_request")),
