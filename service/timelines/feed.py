@@ -18,7 +18,13 @@ from typing import Final, TypeAlias
 import orjson
 import structlog
 
-from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, TimelineMode
+from domain.events import (
+    ERASURES,
+    MemberRemoved,
+    ProjectErasureRequested,
+    PromptErasureRequested,
+    TimelineMode,
+)
 from projections.projection import reached
 from projections.sessions import Part
 from projections.timeline import (
@@ -61,7 +67,9 @@ FAILED_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 60.0
 
 _SHOWN: Final = frozenset(kind.__name__ for kind in TIMELINE.handles)
-_ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
+_REMOVALS: Final = frozenset(kind.__name__ for kind in (*ERASURES, PromptErasureRequested))
+"""The events that take items out of a timeline. A closed prompt takes out its versions."""
+
 _REMOVED: Final = MemberRemoved.__name__
 _CLOSED: Final = ProjectErasureRequested.__name__
 _log = structlog.stdlib.get_logger(__name__)
@@ -300,7 +308,7 @@ class Feeds:
             if event.type in _SHOWN:
                 self._want(project, event)
             for feed in [self._feeds[key] for key in self._of_project[project]]:
-                if event.type in _ERASURES:  # also of a session that another one was forked from
+                if event.type in _REMOVALS:  # also of a session that another one was forked from
                     feed.forget()
                 elif event.type == _REMOVED:
                     feed.dismiss(orjson.loads(event.state)["user_id"])

@@ -490,6 +490,26 @@ async def test_watchers_are_notified_of_an_erasure_and_do_not_get_the_text_again
                 assert "UserMessagePosted" in live
 
 
+async def test_a_reader_that_resumes_gets_no_text_of_a_closed_prompt(run: LiveService) -> None:
+    """The prompt is closed, and not yet erased."""
+    await run.project()
+    before = await watching.head_cursor(run)
+    async with watching.opened(run, since=before) as first:
+        asked = {"userId": "u1", "projectId": "p1", "name": WORD, "text": f"Sell {WORD}."}
+        prompt = (await run.client.post("/v1/prompts", json=asked)).json()
+        assert WORD in str(await first.next()), "the control"
+        stream = prompt_stream(prompt["promptId"], "p1")
+
+        async def close(transaction: Transaction) -> None:
+            await transaction.decide(stream, request_erasure)
+
+        await run.service.transactions.transact(run.tenant_id, close)
+        await watching.append(run, [watching.said("later")])
+        await first.read(1)
+        async with watching.opened(run, since=before) as again:
+            assert WORD not in str(await again.next())
+
+
 async def followed(server: LiveService, last: str) -> str:
     """The tenant's log as a live reader gets it, from the start to an event of the type `last`."""
     headers = {"Accept": "text/event-stream"}
