@@ -164,7 +164,7 @@ def estimate(mode: ReplyMode, past: Past | None) -> tuple[int, Confidence]:
 
 
 def billed_seconds(duration_ns: int) -> int:
-    """The duration of the model calls in whole seconds, rounded up once."""
+    """The duration of one model call in whole seconds, rounded up."""
     return -(-duration_ns // NS_PER_SECOND)
 
 

@@ -3543,7 +3543,7 @@ COMMENT ON COLUMN analytics.user_ai_time_consumption.build_id IS 'The build; nul
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.operation_type IS 'Of a reply: plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation, idea_consultation, run_feedback, prompt_run. Of a build: main_build, update, metadata_generation.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Seconds of the model''s work, rounded up once; for a build what its worker reported. Never more than were reserved.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Seconds of the model''s work, each call rounded up; for a build what its worker reported. Never more than were reserved.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.bonus_seconds IS 'The part of billed_seconds that bonus credits paid; null for replies of before it was noted.';
 

@@ -80,8 +80,8 @@ comment on column analytics.user_ai_time_consumption.operation_type is
     'idea_consultation, run_feedback, prompt_run. Of a build: main_build, update, '
     'metadata_generation.';
 comment on column analytics.user_ai_time_consumption.billed_seconds is
-    'Seconds of the model''s work, rounded up once; for a build what its worker reported. Never '
-    'more than were reserved.';
+    'Seconds of the model''s work, each call rounded up; for a build what its worker reported. '
+    'Never more than were reserved.';
 comment on column analytics.user_ai_time_consumption.bonus_seconds is
     'The part of billed_seconds that bonus credits paid; null for replies of before it was noted.';
 comment on column analytics.user_ai_time_consumption.input_tokens is
