@@ -162,6 +162,7 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
     Returns the names of the rebuilt read models. A read model of the same version gets its
     functions and views anew. A read model of a higher version does not change.
     """
+    await _drop_abandoned(connection)
     rebuilt: list[str] = []
     for projection in projections:
         row = await _row(connection, SQL["checkpoint"], {"name": projection.name})
@@ -398,11 +399,9 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
     claim = {"name": projection.name}
     if await _row(connection, SQL["claim"], claim) is None:
         raise Busy
-    drop = compose.SQL("drop schema if exists {} cascade").format(compose.Identifier(schema))
     try:
         async with connection.transaction():
-            await connection.execute(drop)
-            await connection.execute(SQL["forget_set_aside"], {"projection": schema})
+            await _drop_shadow(connection, schema)
             await connection.execute(
                 compose.SQL("create schema {}").format(compose.Identifier(schema))
             )
@@ -415,9 +414,25 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
         yield schema
     finally:
         if not connection.broken:
-            await connection.execute(drop)
-            await connection.execute(SQL["forget_set_aside"], {"projection": schema})
+            await _drop_shadow(connection, schema)
             await connection.execute(SQL["release"], claim)
+
+
+async def _drop_shadow(connection: Connection, schema: str) -> None:
+    drop = compose.SQL("drop schema if exists {} cascade").format(compose.Identifier(schema))
+    await connection.execute(drop)
+    await connection.execute(SQL["forget_set_aside"], {"projection": schema})
+
+
+async def _drop_abandoned(connection: Connection) -> None:
+    """Drop what interrupted rebuilds and verifications have left: rows with texts that may have
+    been erased since."""
+    abandoned = await (await connection.execute(SQL["abandoned"])).fetchall()
+    for (name,) in abandoned:
+        if await _row(connection, SQL["claim"], {"name": name}) is not None:
+            for work in ("rebuild", "verify"):
+                await _drop_shadow(connection, f"{work}_{name}")
+            await connection.execute(SQL["release"], {"name": name})
 
 
 async def _apply(

@@ -129,6 +129,15 @@ where not exists (
 )
 returning projection
 
+-- name: abandoned
+-- The read models whose rebuild or verification was interrupted: its backend has ended.
+select projection
+from app.rebuild
+where not exists (
+    select from pg_stat_activity
+    where pg_stat_activity.pid = rebuild.pid and backend_start = rebuild.started_at
+)
+
 -- name: release
 delete from app.rebuild where projection = %(name)s
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg.types.numeric import Int8
 
 from projections import PROJECTIONS
-from projections.projection import install
+from projections.projection import install, verify
 from projections.projects import PROJECTS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
@@ -36,6 +36,25 @@ async def test_a_higher_version_is_a_rebuild(url: str) -> None:
         assert (await statuses(owner))["sessions"].version == higher.version
         await assert_all_is_well(owner, log)
         assert await install(owner, [TIMELINE, higher]) == []
+
+
+async def test_a_start_drops_what_an_interrupted_verification_has_left(url: str) -> None:
+    """The rows there may have texts that are erased since."""
+    shadows = "select count(*) from pg_namespace where nspname = 'verify_timeline'"
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(28).appends(20))
+
+        def interrupt(at: int, upto: int) -> None:
+            with psycopg.connect(url) as other:
+                other.execute("select pg_terminate_backend(%s, 10000)", [cut.info.backend_pid])
+
+        async with owning(url) as cut:
+            with pytest.raises(psycopg.OperationalError):
+                await verify(cut, TIMELINE, interrupt)
+        assert await (await owner.execute(shadows)).fetchone() == (1,), "the control"
+        assert await install(owner, PROJECTIONS) == []
+        assert await (await owner.execute(shadows)).fetchone() == (0,)
+        assert await verify(owner, TIMELINE) == 0
 
 
 async def test_the_same_version_gets_its_rules_anew(url: str) -> None:
