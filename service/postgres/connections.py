@@ -65,9 +65,17 @@ class OwnConnection(Connection):
     ) -> R:
         """Run a generator as psycopg does. Where the connection is closed meanwhile, end the
         generator: psycopg leaves it to the garbage collector, which prints the error of its last
-        step."""
+        step.
+
+        A server that takes no writes any more is like a server that is away: the connection is
+        closed. `writable` does not see this behind a pooler, which goes on with the connections
+        that it has. Raises psycopg.OperationalError.
+        """
         try:
             return await super().wait(gen, interval=interval, timeout=timeout)
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server takes no writes") from error
         finally:
             if self.closed:
                 with suppress(psycopg.Error):
