@@ -182,7 +182,8 @@ class Responder:
 
     async def _land(self, turn: Turn, ending: Ending, span: Span) -> None:
         """Store all that was shown, then the end with its bill, then show the end."""
-        if ending.subtype == "error":  # what is still shown of it, a fault of ours has cut off
+        if ending.subtype == "error":
+            # A refused reply was reset before. So only a fault of ours leaves something to discard.
             turn.writer.reset("internal")
         async with asyncio.timeout(GIVE_UP_SECONDS):
             frames = await turn.writer.close()
