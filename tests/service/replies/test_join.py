@@ -75,7 +75,7 @@ async def stream_of(live: LiveService, reply_id: str, after: str | None) -> byte
 
 
 async def test_an_ended_reply_can_be_joined_at_every_event_on_any_server(
-    two: tuple[LiveService, LiveService],
+    two: tuple[LiveService, LiveService], shared_url: str
 ) -> None:
     one, _ = two
     final = law.lawful(await one.stream("Good morning"))
@@ -89,15 +89,11 @@ async def test_an_ended_reply_can_be_joined_at_every_event_on_any_server(
     for live in two:
         last = f"{path_of(final['messageId'])}/stream?userId=u1&after={len(frames)}"
         assert (await live.client.get(last)).status_code == 204
-    await law.ended_as_shown(one, _url(one), final)
-
-
-def _url(live: LiveService) -> str:
-    return str(live.service.pool.conninfo)
+    await law.ended_as_shown(one, shared_url, final)
 
 
 async def test_a_running_reply_can_be_joined_at_every_event_on_any_server(
-    two: tuple[LiveService, LiveService],
+    two: tuple[LiveService, LiveService], shared_url: str
 ) -> None:
     one, _ = two
     events: list[Event] = []
@@ -112,7 +108,7 @@ async def test_a_running_reply_can_be_joined_at_every_event_on_any_server(
     assert joins
     for n, join in joins:
         assert events_of((await join).decode()) == events[n:]
-    await law.ended_as_shown(one, _url(one), final)
+    await law.ended_as_shown(one, shared_url, final)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
