@@ -115,6 +115,15 @@ class LiveService:
         """The tenant that the client acts as."""
         return KEYS[self.key_id].tenant
 
+    def wait_for_the_replica(self) -> None:
+        """Let each read ask for what the log has by now: a test writes past the service, too."""
+
+        async def ask(request: httpx.Request) -> None:
+            if request.method == "GET" and "X-Min-Position" not in request.headers:
+                request.headers["X-Min-Position"] = str(await self.service.store.head())
+
+        self.client.event_hooks = {"request": [ask]}
+
     async def project(self, project_id: str = "p1", *users: str) -> None:
         """Register a project with its members (u1 unless given)."""
         members = [{"userId": user, "role": "owner"} for user in users or ("u1",)]
@@ -191,6 +200,7 @@ class SharedService:
         key_id = key_id or f"k{next(self.unused)[1:]}"
         self.model.answering = model or OfflineModel()
         async with _client(str(self.live.client.base_url), key_id) as client:
+            client.event_hooks = self.live.client.event_hooks
             yield replace(self.live, client=client, model=self.model.answering)
 
 
@@ -244,7 +254,10 @@ async def running(
         base = f"http://127.0.0.1:{urlsplit(server.url).port}"
         try:
             async with _client(base, "k1") as client:
-                yield LiveService(client, model, app.state.service, server)
+                live = LiveService(client, model, app.state.service, server)
+                if way.replica_url is not None:
+                    live.wait_for_the_replica()
+                yield live
         finally:
             server.handle_exit(15, None)
             await task

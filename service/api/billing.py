@@ -60,7 +60,10 @@ async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response
     """A page of what a user was billed, newest first."""
     asked = call.query
     before = position_in(call, asked.before)
-    async with reading_at(call, CONSUMPTION.name, None, asked.as_of) as (connection, position):
+    async with reading_at(call, CONSUMPTION.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await fold_account(connection, call, call.path["userId"])
         rows = await consumption.ledger(
             connection,

@@ -10,7 +10,7 @@ from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from service.api.schemas import BalanceQuery, PageSize
-from service.wire import Cursor, Moment, PathId, Query, Text, Wire, usd
+from service.wire import Cursor, Moment, PathId, Text, Wire, usd
 
 MOST_SECONDS: Final = 1_000_000_000
 
@@ -30,7 +30,7 @@ class AccountQuery(BalanceQuery):
     as_of: Moment | None = None
 
 
-class LedgerQuery(Query):
+class LedgerQuery(BalanceQuery):
     """A page of the ledger, newest first."""
 
     as_of: Moment | None = None

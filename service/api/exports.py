@@ -68,7 +68,7 @@ class _Exported:
 async def export_reply(call: Call[None, exports_schemas.PlanExportQuery]) -> Response:
     """A reply as a document."""
     asked = call.query
-    row = await visible_reply(call, asked.user_id)
+    row = await visible_reply(call, asked.user_id, asked.min_position)
     if row.ended_position is None:
         raise ReplyNotEnded
     stream_id = str(session_stream(row.session_id))
@@ -95,20 +95,20 @@ async def export_reply(call: Call[None, exports_schemas.PlanExportQuery]) -> Res
 
 async def export_plan_session(call: Call[None, exports_schemas.PlanExportQuery]) -> Response:
     """A session as a document, at the path of plan chat."""
-    asked = call.query
-    return await _export(call, asked.user_id, asked.format, asked.locale)
+    return await _export(call, call.query)
 
 
 async def export_session(call: Call[None, exports_schemas.ExportQuery]) -> Response:
     """A session as a document: everything that was said, in order."""
-    asked = call.query
-    return await _export(call, asked.user_id, asked.format, asked.locale)
+    return await _export(call, call.query)
 
 
 async def _export(
-    call: AnyCall, user_id: str | None, form: exports_schemas.Format, locale: str
+    call: AnyCall, asked: exports_schemas.PlanExportQuery | exports_schemas.ExportQuery
 ) -> Response:
-    exported = await _exported(call, call.path["sessionId"], user_id)
+    session_id = call.path["sessionId"]
+    exported = await _exported(call, session_id, asked.user_id, asked.min_position)
+    form, locale = asked.format, asked.locale
     ending, media_type = _FILES[form]
     headers = {
         LOG_POSITION: str(exported.position),
@@ -149,7 +149,7 @@ async def _lines(
     for session_id in asked.session_ids:
         named = orjson.dumps({"exportedId": session_id})[:-1]
         try:
-            exported = await _exported(call, session_id, asked.user_id)
+            exported = await _exported(call, session_id, asked.user_id, None)
         except Refused as refused:
             yield named + b',"code":"%s"}\n' % refused.code.encode()
             continue
@@ -176,9 +176,11 @@ def _joined(named: bytes, item: bytes) -> bytes:
     return named + b"," + item[1:]
 
 
-async def _exported(call: AnyCall, session_id: str, user_id: str | None) -> _Exported:
+async def _exported(
+    call: AnyCall, session_id: str, user_id: str | None, at_least: int | None
+) -> _Exported:
     """The session, for the callers that may see it. Raises SessionUnknown, ProjectUnknown."""
-    async with reading_at(call, TIMELINE.name, None) as (connection, position):
+    async with reading_at(call, TIMELINE.name, at_least) as (connection, position):
         row = await visible_session(connection, call, session_id, user_id)
         known = await visible_project(connection, call, row.project_id, user_id)
         parts = await shown_parts(connection, call, row)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field
 
 from domain.events import ReplyMode
-from service.wire import Id, Locale, Query, Wire
+from service.api.schemas import ActingQuery
+from service.wire import Id, Locale, Wire
 
 MOST_SESSIONS: Final = 100
 
@@ -17,18 +18,16 @@ ExportedKind: TypeAlias = Literal[
 ]
 
 
-class PlanExportQuery(Query):
+class PlanExportQuery(ActingQuery):
     """As Markdown to be read, or as JSON to be worked with."""
 
-    user_id: Id | None = None
     format: Literal["markdown", "json"] = "markdown"
     locale: Locale = "en"
 
 
-class ExportQuery(Query):
+class ExportQuery(ActingQuery):
     """As Markdown or text to be read, or as JSON, whole or a line an item, to be worked with."""
 
-    user_id: Id | None = None
     format: Format = "markdown"
     locale: Locale = "en"
 

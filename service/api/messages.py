@@ -65,7 +65,7 @@ async def stream_session(call: Call[None, messages_schemas.SessionStreamQuery]) 
     after = position_in(call, call.last_event_id or asked.after)
     if call.last_event_id:
         RESUMES.labels("session").inc()
-    async with reading_at(call, TIMELINE.name, None) as (connection, position):
+    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
         row = await visible_session(connection, call, session_id, asked.user_id)
         parts = await shown_parts(connection, call, row)
         after = position if after is None else after

@@ -7,10 +7,10 @@ from pydantic import model_validator
 from domain.deciders.session import AppendedRole
 from projections.timeline import TimelinePage
 from service.api.chat_schemas import Said
-from service.api.schemas import PageSize, PastQuery
+from service.api.schemas import ActingQuery, PageSize, PastQuery
 from service.chat.admission import AppendedMessage
 from service.timelines.items import TimelineItem, item
-from service.wire import Cursor, Id, Locale, Query, Wire
+from service.wire import Cursor, Locale, Wire
 
 
 class MessageRequest(Said):
@@ -56,14 +56,13 @@ class MessagesQuery(PastQuery):
     locale: Locale | None = None
 
 
-class SessionStreamQuery(Query):
+class SessionStreamQuery(ActingQuery):
     """`after` resumes the stream, as the header Last-Event-ID does.
 
     With `replies` it also carries the events of the session's running replies: without ids, each
     with the `messageId` of its reply. `locale` is as on a page.
     """
 
-    user_id: Id | None = None
     replies: bool = False
     after: Cursor | None = None
     locale: Locale | None = None

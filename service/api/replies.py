@@ -24,7 +24,8 @@ from service.replies.text_view import View
 async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
     """The reply's events after the last one that the client has seen, to the end."""
     asked = call.query
-    tail = await _found(call, await visible_reply(call, asked.user_id))
+    row = await visible_reply(call, asked.user_id, asked.min_position)
+    tail = await _found(call, row)
     permit = call.permit(tail.ref.project_id, asked.user_id)
     return await stream_after(call, tail, call.last_event_id or asked.after, asked.view, {}, permit)
 
@@ -55,7 +56,8 @@ async def stream_after(
 async def read(call: Call[None, schemas.ActingQuery]) -> Response:
     """The reply so far, or its final envelope."""
     asked = call.query
-    tail = await _found(call, await visible_reply(call, asked.user_id))
+    row = await visible_reply(call, asked.user_id, asked.min_position)
+    tail = await _found(call, row)
     return await _state(call, tail)
 
 
@@ -72,7 +74,9 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
         return await _state(call, tail)
 
 
-async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
+async def visible_reply(
+    call: AnyCall, user_id: str | None, at_least: int | None = None
+) -> ReplyRow:
     """The reply of the path, if its project and its session may be seen.
 
     Raises ReplyUnknown, ProjectUnknown.
@@ -80,7 +84,7 @@ async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
     row = await call.service.turns.find(call.tenant_id, call.path["messageId"])
     if row is None or is_private_to_another(row.private_to, user_id):
         raise ReplyUnknown
-    async with reading_at(call, REPLIES.name, None) as (connection, _):
+    async with reading_at(call, REPLIES.name, at_least) as (connection, _):
         await visible_project(connection, call, row.project_id, user_id)
         call.streams.add(str(session_stream(row.session_id)))
     return row
@@ -136,7 +140,7 @@ OPERATIONS = (
         query=replies_schemas.JoinQuery,
         others={204: Success("The final event was seen already.")},
         reads=(REPLIES,),
-        problems=(404, 422),
+        problems=(404, 409, 422),
         streams=True,
         handle=join,
     ),
@@ -151,7 +155,7 @@ OPERATIONS = (
         query=schemas.ActingQuery,
         answer=replies_schemas.ReplyState,
         reads=(REPLIES,),
-        problems=(404, 422),
+        problems=(404, 409, 422),
         handle=read,
     ),
     Operation(

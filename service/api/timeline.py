@@ -81,7 +81,7 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
     if call.last_event_id:
         RESUMES.labels("timeline").inc()
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
-    async with reading_at(call, TIMELINE.name, None) as (connection, position):
+    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         after = position if after is None else after
         begun = cursor_at(after)

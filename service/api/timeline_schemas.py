@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from projections.timeline import TimelinePage
-from service.api.schemas import PageSize, PastQuery
+from service.api.schemas import ActingQuery, PageSize, PastQuery
 from service.timelines.items import TimelineItem, item
-from service.wire import Cursor, Id, Locale, Query, Wire
+from service.wire import Cursor, Locale, Wire
 
 LARGEST_OFFSET: Final = 10_000
 Mode = Literal["all", "plan", "build"]
@@ -42,14 +42,13 @@ class TimelineQuery(PastQuery):
     locale: Locale | None = None
 
 
-class TimelineStreamQuery(Query):
+class TimelineStreamQuery(ActingQuery):
     """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID.
 
     With `replies` it also carries the events of running replies: without ids, each with the
     `messageId` of its reply. `locale` is as on a page.
     """
 
-    user_id: Id | None = None
     mode: Mode = "all"
     include_hidden: bool = False
     replies: bool = False

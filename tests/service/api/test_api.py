@@ -6,8 +6,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from pydantic.alias_generators import to_camel
 
 from service.access import signatures
+from service.app import OPERATIONS
 from service.eventlog.store import NewEvent
 from service.http import reads
 from service.postgres import connections
@@ -241,6 +243,24 @@ async def test_a_read_waits_for_the_requested_position(
     assert "somebody" not in str(ready), "everyone may ask"
 
 
+async def test_each_read_of_a_read_model_refuses_a_position_that_the_log_has_not_come_to(
+    run: LiveService,
+) -> None:
+    said = (await run.chat("Hello")).json()
+    known = {"projectId": "p1", "sessionId": said["sessionId"], "messageId": said["messageId"]}
+    known |= {"userId": "u1", "promptId": "a", "number": "1", "runId": "a", "buildId": "a"}
+    for operation in OPERATIONS:
+        if operation.method != "GET" or not operation.reads:
+            continue
+        path = operation.path.format_map(known)
+        needed = [
+            name for name, field in operation.query.model_fields.items() if field.is_required()
+        ]
+        params = {to_camel(name): known.get(to_camel(name), "1") for name in needed}
+        answer = await run.client.get(path, params=params | {"minPosition": "1000000"})
+        assert_problem(answer, 409, "position_not_in_log")
+
+
 async def test_readers_that_wait_for_a_halted_read_model_hold_up_nobody(
     run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,11 +272,11 @@ async def test_readers_that_wait_for_a_halted_read_model_hold_up_nobody(
     position = (await run.client.post("/v1/projects", json=PROJECT)).headers["x-log-position"]
     path = "/v1/billing/accounts/u1"
     waiting = [
-        asyncio.create_task(run.client.get(path, params={"minPosition": position}))
+        asyncio.create_task(run.client.get(path, headers={"X-Min-Position": position}))
         for _ in range(connections.POOL_SIZE + 2)
     ]
     for _ in range(connections.POOL_SIZE + 2):
-        assert (await run.client.get(path)).status_code == 200
+        assert (await run.client.get(path, headers={"X-Min-Position": "0"})).status_code == 200
     assert not any(each.done() for each in waiting), "they wait all the time"
     for each in waiting:
         each.cancel()

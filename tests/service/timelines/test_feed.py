@@ -472,7 +472,10 @@ async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService,
         await append_each(run, (said(f"{n}") for n in range(5)))
         behind = await reached(owner, "timeline")
         assert behind < await run.service.store.head()
-        async with opened(run, since=watched.last) as later, opened(run) as now:
+        async with (
+            opened(run, since=watched.last, minPosition="0") as later,
+            opened(run, minPosition="0") as now,
+        ):
             assert await later.comment() == await now.comment() == ": throughline"
             await mend(owner, TIMELINE)
             while not await catch_up(owner):
@@ -506,7 +509,7 @@ async def test_a_cursor_beyond_the_read_model_is_not_a_gap(run: LiveService, url
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
         cursor = await cursor_at(run, upto - 1)
-        watching = opened(run, after=cursor)
+        watching = opened(run, after=cursor, minPosition="0")
         watched = await watching.__aenter__()
         assert await watched.comment() == ": throughline"
     three = await watched.next()
