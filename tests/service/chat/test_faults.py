@@ -51,7 +51,7 @@ def error(code: str, **how: Any) -> End:
     return End("error", code, **{"has_tokens": False} | how)
 
 
-SILENCE = {"first_text_seconds": 0.6, "next_text_seconds": 0.3}
+SILENCE = {"first_text_seconds": 2.0, "next_text_seconds": 1.0}
 
 TABLE: dict[str, End] = {
     # The provider answers with an error: the service asks again while nothing was shown.
