@@ -223,7 +223,7 @@ async def _lifespan(
     """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
     pooled_url, direct_url = (connections.writable(url) for url in urls)
     connect: Connect = partial(connections.connect, direct_url)
-    open_pool = partial(connections.pool, prepares=pooled_url == direct_url)
+    open_pool = partial(connections.pool, is_direct=pooled_url == direct_url)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             tracing.exporting(settings.otlp_endpoint, version("throughline"))

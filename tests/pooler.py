@@ -48,6 +48,11 @@ class Pooler:
         """The address of a database through the pooler."""
         return make_conninfo(url, host=str(self._folder), port="5432")
 
+    @property
+    def log(self) -> str:
+        """What it has logged until now."""
+        return (self._folder / "log").read_text()
+
 
 @contextmanager
 def pooler(server: Server, *, size: int = 4) -> Iterator[Pooler]:

@@ -26,12 +26,12 @@ async def require_session(url: str, variable: str) -> None:
     `variable` is the setting with the address. A pooler gives its clients other
     numbers of processes than the server. Only behind such a pooler is a notification tried.
     """
-    async with await connect(url, as_service=False, prepares=False) as connection:
+    async with await connect(url, as_service=False, is_direct=False) as connection:
         found = await (await connection.execute(SQL["backend"])).fetchone()
         if found == (connection.info.backend_pid,):
             return
         await connection.execute(SQL["listen"])
-        async with await connect(url, as_service=False, prepares=False) as other:
+        async with await connect(url, as_service=False, is_direct=False) as other:
             await other.execute(SQL["notify"])
         async for _ in connection.notifies(timeout=_NEWS_SECONDS, stop_after=1):
             await connection.execute(SQL["unlisten"])
@@ -74,7 +74,7 @@ async def require_replica(url: str, direct_url: str) -> bool:
 
 
 async def _identity(url: str) -> tuple[str, bool]:
-    async with await connect(url, as_service=False, prepares=False) as connection:
+    async with await connect(url, as_service=False, is_direct=False) as connection:
         row = await (await connection.execute(SQL["identity"])).fetchone()
         assert row is not None
         return str(row[0]), bool(row[1])

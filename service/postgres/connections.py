@@ -47,6 +47,23 @@ set_json_loads(_decoded)
 Connection = psycopg.AsyncConnection[Any]
 
 
+class OwnPipeline(psycopg.AsyncPipeline):
+    """A pipeline that ends with Sync.
+
+    psycopg's own pipeline sends Flush after Sync. The server has answered to Sync already where
+    Flush is late. A pooler counts the transaction as ended then, and gives the connection another
+    session for Flush, which has no answer: the session stays with the connection. Where all
+    sessions stay so, the reads that wait for a session wait until the pooler's limit.
+    """
+
+    def _exit_gen(self) -> PQGen[None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
+
 class OwnConnection(Connection):
     """A connection of this process.
 
@@ -56,8 +73,10 @@ class OwnConnection(Connection):
     """
 
     can_cancel = True
-    """Whether a cancelled task cancels its statement on the server. False for a connection that
-    commits: there the task closes the connection, and the server completes the commit."""
+    """Whether a cancelled task cancels its statement on the server. Otherwise the task closes the
+    connection. So does a connection that commits: the server completes the commit. So does a
+    connection to a pooler: the request to cancel a statement is a connection of its own, which
+    another process of the pooler may get, and which has ended PgBouncer 1.18."""
     _is_kept = True
 
     async def wait(
@@ -80,6 +99,14 @@ class OwnConnection(Connection):
             if self.closed:
                 with suppress(psycopg.Error):
                     gen.close()
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncGenerator[psycopg.AsyncPipeline]:
+        """As psycopg's own, which takes the pipeline that the connection has already."""
+        async with self.lock:
+            self._pipeline = self._pipeline or OwnPipeline(self)
+        async with super().pipeline() as pipeline:
+            yield pipeline
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
         """End the statement, or else the connection."""
@@ -139,12 +166,12 @@ def writable(url: str) -> str:
     return make_conninfo(url, target_session_attrs="read-write")
 
 
-async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -> OwnConnection:
+async def connect(url: str, *, as_service: bool = True, is_direct: bool = True) -> OwnConnection:
     """A connection in autocommit, as the service's role or else as the owner of the database.
 
-    `prepares` is as in `pool`. Raises psycopg.OperationalError.
+    `is_direct` is as in `pool`. Raises psycopg.OperationalError.
     """
-    connection = await OwnConnection.connect(url, **_keywords(prepares=prepares))
+    connection = await OwnConnection.connect(url, **_keywords(is_direct=is_direct))
     await _note(connection)
     if as_service:
         try:
@@ -156,13 +183,14 @@ async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -
 
 
 def pool(
-    url: str, *, most: int = POOL_SIZE, seconds: float = POOL_SECONDS, prepares: bool = True
+    url: str, *, most: int = POOL_SIZE, seconds: float = POOL_SECONDS, is_direct: bool = True
 ) -> Pool:
     """Connections for reads, not opened yet, for `tenant_transaction` and `service_transaction`.
 
     A read waits `seconds` for a free one. Nothing is set for a whole session: a pooler before the
-    database may give it to somebody else. Behind a pooler no statement may be prepared either:
-    the session that knows it may be somebody else's by then.
+    database may give it to somebody else. Where the address is not direct but a pooler's, no
+    statement is prepared either: the session that knows it may be somebody else's by then. And no
+    statement is cancelled on the server (`OwnConnection.can_cancel`).
     """
     return AsyncConnectionPool(
         url,
@@ -172,9 +200,9 @@ def pool(
         max_size=most,
         timeout=seconds,
         reconnect_timeout=_RECONNECT_SECONDS,
-        configure=_note,
+        configure=_note if is_direct else _note_pooled,
         check=_require_open,
-        kwargs=_keywords(prepares=prepares),
+        kwargs=_keywords(is_direct=is_direct),
     )
 
 
@@ -183,8 +211,13 @@ async def _note(connection: OwnConnection) -> None:
     connection.add_notice_handler(connection.note)
 
 
-def _keywords(*, prepares: bool) -> dict[str, Any]:
-    return {**_KEYWORDS, "prepare_threshold": 1 if prepares else None}
+async def _note_pooled(connection: OwnConnection) -> None:
+    connection.can_cancel = False
+    await _note(connection)
+
+
+def _keywords(*, is_direct: bool) -> dict[str, Any]:
+    return {**_KEYWORDS, "prepare_threshold": 1 if is_direct else None}
 
 
 async def _require_open(connection: Connection) -> None:

@@ -2,6 +2,8 @@ import asyncio
 import gc
 import sys
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -55,6 +57,27 @@ async def test_a_read_that_is_cancelled_twice_leaves_no_error_to_the_garbage_col
             del reading
         gc.collect()
     assert ignored == []
+
+
+async def test_a_transaction_sends_nothing_after_its_last_sync(url: str, tmp_path: Path) -> None:
+    """A pooler would give the connection another session for what comes after Sync."""
+    trace = tmp_path / "trace"
+    with trace.open("wb") as file:
+        async with connections.pool(url, most=1) as pool:
+            async with service_transaction(pool) as connection:
+                connection.pgconn.trace(file.fileno())
+                await connection.execute("select 1")
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                async with service_transaction(pool) as connection:
+                    await connection.execute("select 1 / 0")
+            async with service_transaction(pool) as connection:
+                await (await connection.execute("select 1")).fetchone()
+            connection.pgconn.untrace()
+    lines = [line.split("\t") for line in trace.read_text().splitlines()]
+    sent = [line[3].strip() for line in lines if line[1:2] == ["F"]]
+    assert "Sync" in sent
+    assert ("Sync", "Flush") not in pairwise(sent)
+    assert sent[-1] == "Sync"
 
 
 async def test_migrating_twice_changes_nothing(empty: str) -> None:

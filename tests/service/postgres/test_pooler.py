@@ -73,11 +73,34 @@ async def test_tenants_that_share_a_session_do_not_see_each_other(
         assert row is not None
         return str(row[0]), int(row[1])
 
-    async with connections.pool(pgbouncer.url(url), prepares=False) as pool:
+    async with connections.pool(pgbouncer.url(url), is_direct=False) as pool:
         names = [f"t{number % 5}" for number in range(50)]
         rows = await asyncio.gather(*(seen(pool, name) for name in names))
     assert [name for name, _ in rows] == names
     assert len({session for _, session in rows}) <= 2
+
+
+async def test_a_cancelled_read_closes_its_connection_and_asks_the_pooler_for_nothing(
+    pgbouncer: Pooler, url: str
+) -> None:
+    async def read(pool: Pool) -> None:
+        async with tenant_transaction(pool, "t1") as connection:
+            await connection.execute("select pg_advisory_xact_lock(1)")
+
+    waits = "select count(*) > 0 from pg_locks where locktype = 'advisory' and not granted"
+    async with (
+        await connections.connect(url) as owner,
+        connections.pool(pgbouncer.url(url), is_direct=False) as pool,
+    ):
+        await owner.execute("select pg_advisory_lock(1)")
+        reading = asyncio.create_task(read(pool))
+        while await (await owner.execute(waits)).fetchone() == (False,):
+            assert not reading.done()
+        reading.cancel()
+        await asyncio.wait([reading])
+        await owner.execute("select pg_advisory_unlock(1)")
+        await read(pool)
+    assert "cancel request" not in pgbouncer.log
 
 
 async def test_an_address_that_shares_sessions_is_refused_where_a_session_is_needed(
