@@ -7,7 +7,7 @@ after each batch that was taken. A replay that was cut goes on from there.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,8 +20,8 @@ from service.access import signatures
 from service.concurrency.retry import retry_after
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded, is_lost
+from service.eventlog.tenant_feed import chained
 from service.postgres.connections import Connection
-from service.replay.pace import Pace
 from service.wire import Wire, position_of
 
 BATCH_EVENTS: Final = 100
@@ -33,6 +33,9 @@ _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0)
 _LONGEST_PAUSE: Final = 60.0
 _TIMEOUT_SECONDS: Final = 30.0
 _WORTH_A_RETRY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+Read = Callable[[int], Awaitable[Sequence[Recorded]]]
+"""The next events after a position; none at the end."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -134,49 +137,38 @@ class Delivery:
         self._sleep = sleep
 
     async def send_all(
-        self,
-        events: AsyncIterator[Recorded],
-        prev: str | None,
-        pace: Pace,
-        on_taken: Callable[[str, int], None],
+        self, read: Read, after: int, prev: str | None, on_taken: Callable[[str, int], None]
     ) -> int:
-        """Send all events; returns how many.
+        """Send all events after a position; returns how many.
 
         `prev` is the cursor of the event before the first. `on_taken` is called after each batch
-        with the cursor of its last event, and the number of its events. Raises NotDelivered.
+        with the cursor of its last event, and the number of its events. Each try reads its events
+        anew, because an erasure may have taken texts meanwhile. Raises NotDelivered.
         """
-        batch: list[bytes] = []
-        total, size = 0, 0
-        async for event in events:
-            encoded = cloud_event(event, prev)
-            is_full = len(batch) == BATCH_EVENTS or size + len(encoded) > BATCH_BYTES
-            if batch and prev is not None and (is_full or pace.seconds_until(event.recorded_at)):
-                await self._send(batch, prev)
-                on_taken(prev, len(batch))
-                batch, size = [], 0
-            await pace.wait(event.recorded_at)
-            batch.append(encoded)
-            total, size, prev = total + 1, size + len(encoded), event.cursor
-        if batch and prev is not None:
-            await self._send(batch, prev)
+        total, pauses = 0, iter(self._pauses)
+        while events := await read(after):
+            batch = _batch(events, prev)
+            last = events[len(batch) - 1]
+            wait, said = await self._post(b"[" + b",".join(batch) + b"]")
+            if said is not None:
+                await self._pause(last.position, wait, next(pauses, None), said)
+                continue
+            after, prev, pauses = last.position, last.cursor, iter(self._pauses)
+            total += len(batch)
             on_taken(prev, len(batch))
         return total
 
-    async def _send(self, batch: Sequence[bytes], last: str) -> None:
-        """Send a batch until it is taken; `last` is the cursor of its last event."""
-        position = position_of(last)
-        body = b"[" + b",".join(batch) + b"]"
-        for pause in (*self._pauses, None):
-            wait, said = await self._post(body)
-            if said is None:
-                return
-            if wait is None or pause is None:
-                raise NotDelivered(
-                    f"The receiver did not take the events up to position {position}: {said}."
-                    " The same command with its checkpoint file goes on there."
-                )
-            _log.warning("batch_not_taken", position=position, answer=said)
-            await self._sleep(min(max(wait, pause), _LONGEST_PAUSE))
+    async def _pause(
+        self, position: int, wait: float | None, pause: float | None, said: str
+    ) -> None:
+        """Wait before the next try. Raises NotDelivered where there is none."""
+        if wait is None or pause is None:
+            raise NotDelivered(
+                f"The receiver did not take the events up to position {position}: {said}."
+                " The same command with its checkpoint file goes on there."
+            )
+        _log.warning("batch_not_taken", position=position, answer=said)
+        await self._sleep(min(max(wait, pause), _LONGEST_PAUSE))
 
     async def _post(self, body: bytes) -> tuple[float | None, str | None]:
         """Send a batch once. Returns the least pause before the next try in seconds, and the error.
@@ -205,6 +197,19 @@ class Delivery:
         if answer.status_code not in _WORTH_A_RETRY:
             return None, said
         return retry_after(answer.headers.get("Retry-After"), _LONGEST_PAUSE) or 0.0, said
+
+
+def _batch(events: Sequence[Recorded], prev: str | None) -> list[bytes]:
+    """The first events, as many as a batch has, as CloudEvents."""
+    batch: list[bytes] = []
+    size = 0
+    for event, before in chained(events[:BATCH_EVENTS], prev):
+        encoded = cloud_event(event, before)
+        size += len(encoded)
+        if batch and size > BATCH_BYTES:
+            break
+        batch.append(encoded)
+    return batch
 
 
 def client() -> httpx2.AsyncClient:

@@ -36,6 +36,10 @@ class Pace:
         first, began = self._begin = self._begin or (recorded_at, now)
         return max(0, began + (recorded_at - first).total_seconds() / self._factor - now)
 
+    def is_due(self, recorded_at: datetime) -> bool:
+        """Whether an event is due now."""
+        return not self.seconds_until(recorded_at)
+
     async def wait(self, recorded_at: datetime) -> None:
         """Return when an event is due."""
         if seconds := self.seconds_until(recorded_at):

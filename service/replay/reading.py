@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from psycopg.types.numeric import Int8
 import sql
 from service.eventlog.store import END, Recorded
 from service.postgres.connections import Connection
+from service.replay.pace import Pace
 
 SQL: Final = sql.statements("replay.sql")
 TYPES: Final = (
@@ -93,6 +95,26 @@ async def page(
         SQL["page"], chosen.parameters() | bounds, binary=True, prepare=False
     )
     return [Entry(row[0], Recorded._make(row[1:])) for row in await found.fetchall()]
+
+
+async def due(
+    connection: Connection,
+    chosen: EventFilter,
+    pace: Pace,
+    *,
+    after: int,
+    upto: int = END,
+    limit: int = PAGE,
+) -> list[Entry]:
+    """The first chosen events between two positions, as far as they are due; waits for the first.
+
+    The events are read after the wait, because an erasure may have taken texts meanwhile.
+    """
+    while entries := await page(connection, chosen, after=after, upto=upto, limit=limit):
+        if now := [*takewhile(lambda each: pace.is_due(each.event.recorded_at), entries)]:
+            return now
+        await pace.wait(entries[0].event.recorded_at)
+    return []
 
 
 async def newest(

@@ -1,6 +1,5 @@
 """`throughline events replay`: stored events again, to stdout or to another system over HTTP."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from service.postgres.connections import Connection
     from service.replay.delivery import CheckpointFile, Target
     from service.replay.pace import Pace
-    from service.replay.reading import Entry, EventFilter
+    from service.replay.reading import EventFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,26 +122,15 @@ def _checkpoint_file(asked: _Asked) -> "CheckpointFile | None":
     )
 
 
-async def _pages(
-    owner: "Connection", chosen: "EventFilter", after: int, upto: int
-) -> AsyncGenerator[list["Entry"]]:
-    """The events in pages. No transaction is open between two pages, however slow the replay is."""
-    from service.replay.reading import page
-
-    while entries := await page(owner, chosen, after=after, upto=upto):
-        yield entries
-        after = entries[-1].event.position
-
-
 async def _print(
     owner: "Connection", asked: _Asked, after: int, upto: int, printer: Printer
 ) -> None:
-    async for entries in _pages(owner, asked.chosen, after, upto):
-        due = [each for each in entries if not asked.pace.seconds_until(each.event.recorded_at)]
-        printer.print_entries(due)
-        for each in entries[len(due) :]:
-            await asked.pace.wait(each.event.recorded_at)
-            printer.print_entries([each])
+    """No transaction is open between two reads, however slow the replay is."""
+    from service.replay.reading import due
+
+    while entries := await due(owner, asked.chosen, asked.pace, after=after, upto=upto):
+        printer.print_entries(entries)
+        after = entries[-1].event.position
 
 
 async def _send(
@@ -154,13 +142,13 @@ async def _send(
     prev: str | None,
     kept: "CheckpointFile | None",
 ) -> None:
-    from service.replay.delivery import Delivery, client
+    from service.replay.delivery import BATCH_EVENTS, Delivery, client
+    from service.replay.reading import due
     from service.wire import position_of
 
-    async def events() -> AsyncGenerator["Recorded"]:
-        async for entries in _pages(owner, asked.chosen, after, upto):
-            for each in entries:
-                yield each.event
+    async def read(after: int) -> list["Recorded"]:
+        bounds = {"after": after, "upto": upto, "limit": BATCH_EVENTS}
+        return [each.event for each in await due(owner, asked.chosen, asked.pace, **bounds)]
 
     with bars() as bar:
         sent = bar("events")
@@ -172,5 +160,5 @@ async def _send(
 
         async with client() as http:
             delivery = Delivery(http, target)
-            total = await delivery.send_all(events(), prev, asked.pace, on_taken)
+            total = await delivery.send_all(read, after, prev, on_taken)
     err.print(f"{target.url}: {total} events taken", markup=False)

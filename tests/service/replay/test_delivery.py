@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +23,12 @@ from service.replay.delivery import (
     CheckpointRefused,
     Delivery,
     NotDelivered,
+    Read,
     Target,
     client,
 )
 from service.replay.pace import Pace, factor_of
+from service.replay.reading import EventFilter, due
 from service.wire import position_of
 from tests.service.eventlog import logs
 
@@ -130,9 +132,13 @@ def events(count: int, *, state: bytes = b"{}") -> list[Recorded]:
     ]
 
 
-async def each_of(found: Sequence[Recorded]) -> AsyncIterator[Recorded]:
-    for event in found:
-        yield event
+def reading(found: Sequence[Recorded]) -> Read:
+    """Reads of these events."""
+
+    async def read(after: int) -> Sequence[Recorded]:
+        return [event for event in found if event.position > after]
+
+    return read
 
 
 async def deliver(
@@ -152,7 +158,7 @@ async def deliver(
             if file is not None:
                 file.reach(cursor)
 
-        assert await delivery.send_all(each_of(found), None, Pace(), on_taken) == len(found)
+        assert await delivery.send_all(reading(found), 0, None, on_taken) == len(found)
     return pauses
 
 
@@ -175,6 +181,21 @@ async def test_a_batch_is_sent_until_it_is_taken(receiver: Receiver) -> None:
     receiver.answers = [(503, {"Retry-After": "7"}), (429, {}), (DROP, {})]
     assert await deliver(receiver, events(3)) == [7.0, 2.0, 4.0]
     assert receiver.ids() == [1, 2, 3, 1, 2, 3], "the answer to the first copy was lost"
+
+
+async def test_a_later_try_does_not_send_what_was_erased_meanwhile(receiver: Receiver) -> None:
+    receiver.answers = [(503, {})]
+    states = iter((b'{"text":"quillwort"}', b"{}"))
+
+    async def read(after: int) -> Sequence[Recorded]:
+        return [] if after else events(1, state=next(states))
+
+    async with client() as http:
+        target = Target(url=receiver.url, key_id="k1", secret=SECRET)
+        delivery = Delivery(http, target, pauses=(0.0,))
+        assert await delivery.send_all(read, 0, None, lambda *_: None) == 1
+    assert receiver.requests == 2
+    assert b"quillwort" not in orjson.dumps(receiver.batches)
 
 
 async def test_a_replay_gives_up_after_its_tries_and_says_where(receiver: Receiver) -> None:
@@ -286,15 +307,26 @@ def test_an_unknown_speed_is_refused(speed: str) -> None:
         factor_of(speed)
 
 
-async def test_events_that_are_not_due_are_not_waited_for_by_those_that_are(
-    receiver: Receiver,
-) -> None:
+async def test_an_event_is_read_when_it_is_due(url: str) -> None:
+    """An erasure while the replay waits takes the text of an event that was not due before."""
     clock = Clock()
-    pace = Pace(1, clock=lambda: clock.now, sleep=clock.sleep)
-    async with client() as http:
-        delivery = Delivery(http, Target(url=receiver.url, key_id="k1", secret=SECRET))
-        taken: list[tuple[float, str]] = []
-        await delivery.send_all(
-            each_of(events(3)), None, pace, lambda at, _: taken.append((clock.now - 100, at))
-        )
-    assert taken == [(0, named(1)), (60, named(2)), (120, named(3))]
+
+    async def erase(seconds: float) -> None:
+        if clock.now == 100.0:
+            await log.writer.append([logs.event("session-1", 3, kind="SessionDeleted")])
+        await clock.sleep(seconds)
+
+    pace = Pace(0.001, clock=lambda: clock.now, sleep=erase)
+    has_text: list[list[bool]] = []
+    async with (
+        logs.running_log(url) as log,
+        await connections.connect(url, as_service=False) as owner,
+    ):
+        for version in (1, 2):
+            text = b'{"text":"quillwort"}'
+            said = logs.event("session-1", version, kind="UserMessagePosted", state=text)
+            await log.writer.append([said])
+        for after in (0, 1, 2):
+            now = await due(owner, EventFilter(), pace, after=after, upto=2)
+            has_text.append([b"quillwort" in each.event.state for each in now])
+    assert has_text == [[True], [False], []]
