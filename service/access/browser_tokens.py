@@ -14,6 +14,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.authentication import Caller, Unauthenticated
+from service.access.signatures import CLOCK_SECONDS
 from service.settings import Key, Scope
 from service.wire import Id
 
@@ -29,7 +30,7 @@ _LAST_SECOND: Final = 253_402_300_799
 
 
 class Claims(BaseModel):
-    """What a token says of its caller: ids as everywhere, and the expiry in Unix seconds.
+    """What a token says of its caller: ids as everywhere, and times in Unix seconds.
 
     A token without a project is for all projects of its user.
     """
@@ -39,6 +40,7 @@ class Claims(BaseModel):
     user_id: Annotated[Id, Field(alias="sub")]
     project_id: Annotated[Id | None, Field(alias="prj")] = None
     browser_session_id: Annotated[Id | None, Field(alias="sid")] = None
+    issued_at: Annotated[int, Field(alias="iat")]
     expires_at: Annotated[int, Field(alias="exp", ge=0, le=_LAST_SECOND)]
 
 
@@ -114,11 +116,15 @@ def _verified(token: str, key: Key) -> Claims:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                options={"require": list(_NEEDED)},
+                # The clock of the server that minted the token may be ahead of the clock here.
+                options={"require": list(_NEEDED), "verify_iat": False},
             )
         except jwt.InvalidSignatureError:
             continue
-        return Claims.model_validate(decoded)
+        claims = Claims.model_validate(decoded)
+        if claims.issued_at > time.time() + CLOCK_SECONDS:
+            raise Unauthenticated
+        return claims
     raise Unauthenticated
 
 

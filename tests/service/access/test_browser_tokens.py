@@ -251,6 +251,12 @@ def bad(key_id: str) -> dict[str, str]:
     }
 
 
+async def test_a_token_may_come_from_a_server_whose_clock_is_ahead(run: LiveService) -> None:
+    token = signed(derived(run.key_id), kid=run.key_id, iat=int(time.time()) + 60)
+    async with browser(run, token) as client:
+        assert (await client.get(TIMELINE)).status_code == 200
+
+
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
 async def test_all_invalid_tokens_get_the_same_refusal(run: LiveService, way: str) -> None:
     answers: set[str] = set()
