@@ -203,7 +203,9 @@ class Admission:
     async def require_admissible(self, message: Message) -> None:
         """Raises what `admit` would raise if no reply of the session ran, with its seconds free."""
         attempt = _Attempt(self._rules, replace(message, may_wait=True))
-        await self._transactions.rehearse(message.tenant_id, attempt.rehearse)
+        await self._transactions.rehearse(
+            message.tenant_id, partial(attempt.admit, is_rehearsal=True)
+        )
 
     @asynccontextmanager
     async def _turn_in(self, tenant_id: str, project_id: str) -> AsyncGenerator[None]:
@@ -268,13 +270,37 @@ class _Attempt:
         self._row: ProjectRow | None = None
         self._limits: tuple[LimitStatus, ...] = ()
 
-    async def admit(self, transaction: Transaction) -> dict[str, Any]:
-        """Decide on project, session and account; returns what a repeated request gets again."""
-        return await self._decide(transaction, is_rehearsal=False)
+    async def admit(
+        self, transaction: Transaction, *, is_rehearsal: bool = False
+    ) -> dict[str, Any]:
+        """Decide on project, session and account; returns what a repeated request gets again.
 
-    async def rehearse(self, transaction: Transaction) -> None:
-        """Decide as if the session's running replies were cancelled and their seconds free."""
-        await self._decide(transaction, is_rehearsal=True)
+        A rehearsal decides as if the session's running replies were cancelled and their seconds
+        free.
+        """
+        message = self._message
+        now, active = await self._recall(transaction)
+        funds = await transaction.load(self._account)
+        project_state = await transaction.load(self._project)
+        at = rate_limits.not_before(now, funds.messages, project_state.messages)
+        session_id, state = await self._session(transaction, active)
+        await self._join(transaction, state, self._ids["reply"], at)
+        model = state.model or self._rules.model
+        begun = self._begun(session_id, state, model)
+        self._limits = self._within_limits(funds, project_state, at)
+        seconds = estimate(state.mode, message.chat_mode)
+        reserving = self._reserving(session_id, seconds, at)
+        if is_rehearsal:
+            reserving(
+                account.without(funds, {run.reservation_id for run in state.running.values()})
+            )
+        else:
+            await transaction.decide(self._account, reserving)
+        transaction.append(session_stream(session_id, message.project_id), begun)
+        if state.status == "new":
+            await transaction.decide(self._place, partial(place.give, session_id=session_id))
+        ids = self._ids | {"session": session_id}
+        return ids | {"seconds": seconds, "mode": state.mode, "model": model}
 
     def admitted(self, result: dict[str, Any], position: int) -> Admitted:
         """The message as it was admitted, by this request or by the same one before."""
@@ -332,31 +358,6 @@ class _Attempt:
             position=position,
             limits=() if is_again else self._limits,
         )
-
-    async def _decide(self, transaction: Transaction, *, is_rehearsal: bool) -> dict[str, Any]:
-        message = self._message
-        now, active = await self._recall(transaction)
-        funds = await transaction.load(self._account)
-        project_state = await transaction.load(self._project)
-        at = rate_limits.not_before(now, funds.messages, project_state.messages)
-        session_id, state = await self._session(transaction, active)
-        await self._join(transaction, state, self._ids["reply"], at)
-        model = state.model or self._rules.model
-        begun = self._begun(session_id, state, model)
-        self._limits = self._within_limits(funds, project_state, at)
-        seconds = estimate(state.mode, message.chat_mode)
-        reserving = self._reserving(session_id, seconds, at)
-        if is_rehearsal:
-            reserving(
-                account.without(funds, {run.reservation_id for run in state.running.values()})
-            )
-        else:
-            await transaction.decide(self._account, reserving)
-        transaction.append(session_stream(session_id, message.project_id), begun)
-        if state.status == "new":
-            await transaction.decide(self._place, partial(place.give, session_id=session_id))
-        ids = self._ids | {"session": session_id}
-        return ids | {"seconds": seconds, "mode": state.mode, "model": model}
 
     async def _join(
         self, transaction: Transaction, state: Session, counted_id: str, at: datetime

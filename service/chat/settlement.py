@@ -1,11 +1,10 @@
 """What a reply costs: more seconds while it runs, then its end and its bill, in one append."""
 
-from datetime import datetime
 from functools import partial
 from itertools import count
 from math import ceil
 from typing import Final, NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 
@@ -36,17 +35,6 @@ GIVE_UP_SECONDS: Final = 300.0
 
 _AWAY: Final = (*DATABASE_AWAY, OutcomeUnknown)
 _log = structlog.stdlib.get_logger(__name__)
-
-
-class RecordedEnd(NamedTuple):
-    """The end of a reply as it is in the log, and when it was appended."""
-
-    event: ReplyCompleted | ReplyFailed
-    at: datetime
-
-    def end(self, registered_at: datetime) -> End:
-        """The end for the readers. `registered_at` is when the project became known."""
-        return end_of(self.event, self.at, registered_at)
 
 
 class Course(NamedTuple):
@@ -98,9 +86,7 @@ class Settlement:
         seconds, _ = await retrying(transact, _AWAY, event="extension_waits", pauses=(1.0,))
         return seconds
 
-    async def settle(
-        self, admitted: Admitted, ending: Ending, course: Course
-    ) -> RecordedEnd | None:
+    async def settle(self, admitted: Admitted, ending: Ending, course: Course) -> End | None:
         """Store the reply's end with its bill; waits for a database that is away for a while.
 
         Returns the end, or None when the log alone knows it: the reply had ended before, or the
@@ -108,52 +94,49 @@ class Settlement:
         becomes an error that bills nothing, so that the reservation does not stay open. Raises
         TimeoutError when the database stayed away.
         """
-        record = partial(self._record, admitted, course)
         try:
-            return await record(ending)
+            return await self._store(admitted, ending, course)
         except TimeoutError:
             raise
         except Exception:  # noqa: BLE001 - the reservation must not stay open
             _log.exception("settlement_failed")
-            return await record(Ending(subtype="error", reason="internal"))
+            return await self._store(admitted, Ending(subtype="error", reason="internal"), course)
 
-    async def _record(
-        self, admitted: Admitted, course: Course, ending: Ending
-    ) -> RecordedEnd | None:
+    async def _store(self, admitted: Admitted, ending: Ending, course: Course) -> End | None:
         append_id, tries = uuid4(), count()
+        work = partial(_end, admitted=admitted, ending=ending, course=course)
 
-        async def record() -> RecordedEnd | None:
+        async def store() -> End | None:
             is_first = next(tries) == 0
-            end = await self._record_once(admitted, ending, course, append_id)
+            event, appended = await self._transactions.transact(
+                admitted.message.tenant_id, work, cause=admitted.cause, append_id=append_id
+            )
             # What an earlier try has stored may differ from what this one decided.
-            return end if is_first else None
-
-        return await retrying(record, _AWAY, event="settlement_waits", seconds=GIVE_UP_SECONDS)
-
-    async def _record_once(
-        self, admitted: Admitted, ending: Ending, course: Course, append_id: UUID
-    ) -> RecordedEnd | None:
-        async def end(transaction: Transaction) -> ReplyCompleted | ReplyFailed | None:
-            stream = session_stream(admitted.session_id, admitted.message.project_id)
-            state = await transaction.load(stream)
-            if admitted.reply_id not in state.running:
+            if event is None or appended is None or not is_first:
                 return None
-            if ending.subtype == "error":
-                await _release(transaction, admitted, ending)
-                failed = _failed(admitted, ending, course)
-                transaction.append(stream, session.fail_reply(state, failed))
-                return failed
-            seconds = await _consume(transaction, admitted, ending)
-            completed = _completed(admitted, ending, course, seconds)
-            transaction.append(stream, session.complete_reply(state, completed))
-            said = announcements.announced(state, (completed,), new_id=new_id)
-            transaction.append(stream, said)
-            return completed
+            return end_of(event, appended.recorded_at, admitted.project.registered_at)
 
-        event, appended = await self._transactions.transact(
-            admitted.message.tenant_id, end, cause=admitted.cause, append_id=append_id
-        )
-        return RecordedEnd(event, appended.recorded_at) if event and appended else None
+        return await retrying(store, _AWAY, event="settlement_waits", seconds=GIVE_UP_SECONDS)
+
+
+async def _end(
+    transaction: Transaction, *, admitted: Admitted, ending: Ending, course: Course
+) -> ReplyCompleted | ReplyFailed | None:
+    """The reply's end, with its bill or without one; None where the reply has ended already."""
+    stream = session_stream(admitted.session_id, admitted.message.project_id)
+    state = await transaction.load(stream)
+    if admitted.reply_id not in state.running:
+        return None
+    if ending.subtype == "error":
+        await _release(transaction, admitted, ending)
+        failed = _failed(admitted, ending, course)
+        transaction.append(stream, session.fail_reply(state, failed))
+        return failed
+    seconds = await _consume(transaction, admitted, ending)
+    completed = _completed(admitted, ending, course, seconds)
+    transaction.append(stream, session.complete_reply(state, completed))
+    transaction.append(stream, announcements.announced(state, (completed,), new_id=new_id))
+    return completed
 
 
 def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:

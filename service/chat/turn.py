@@ -189,13 +189,10 @@ class Responder:
             frames = await turn.writer.close()
         ending = replace(ending, resets=turn.writer.resets)
         course = turn.course(frames)
-        recorded = await self._settlement.settle(turn.admitted, ending, course)
-        if recorded is not None:
-            end = recorded.end(turn.admitted.project.registered_at)
-        else:  # the log has an end of this reply already, and that end counts
-            found = await patiently(partial(self._directory.end, turn.admitted.ref))
-            assert found is not None
-            end = found
+        end = await self._settlement.settle(turn.admitted, ending, course)
+        if end is None:  # the log has an end of this reply already, and that end counts
+            end = await patiently(partial(self._directory.end, turn.admitted.ref))
+            assert end is not None
         subtype, mode = end.envelope["subtype"], end.envelope["mode"]
         _count(course, ending, subtype, mode)
         _describe(span, course, ending, subtype, mode)

@@ -349,7 +349,7 @@ class Transactions:
         return found
 
     async def rehearse(
-        self, tenant_id: str, work: Callable[[Transaction], Awaitable[None]]
+        self, tenant_id: str, work: Callable[[Transaction], Awaitable[object]]
     ) -> None:
         """Do `work` on what the log has now, and append nothing. Raises what the work refuses."""
         await work(Transaction(self, tenant_id, BY_ITSELF, is_fresh=True))
