@@ -16,6 +16,7 @@ import orjson
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ConnStatus
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
@@ -57,11 +58,13 @@ class OwnPipeline(psycopg.AsyncPipeline):
     """
 
     def _exit_gen(self) -> PQGen[None]:
+        self._enqueue_sync()
         try:
-            self._enqueue_sync()
             yield from self._communicate_gen()
         finally:
-            yield from self._fetch_gen(flush=False)
+            # The results of a lost connection are errors without a code: they hide the loss.
+            if self.pgconn.status != ConnStatus.BAD:
+                yield from self._fetch_gen(flush=False)
 
 
 class OwnConnection(Connection):

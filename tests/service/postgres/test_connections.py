@@ -1,9 +1,11 @@
 import asyncio
 import gc
+import os
 import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from socket import SHUT_RD, socket
 
 import psycopg
 import pytest
@@ -78,6 +80,18 @@ async def test_a_transaction_sends_nothing_after_its_last_sync(url: str, tmp_pat
     assert "Sync" in sent
     assert ("Sync", "Flush") not in pairwise(sent)
     assert sent[-1] == "Sync"
+
+
+async def test_a_connection_that_is_lost_at_the_end_of_a_pipeline_counts_as_away(url: str) -> None:
+    async def read(connection: connections.Connection) -> None:
+        async with connection.pipeline():
+            await connection.execute("select 1")
+            with socket(fileno=os.dup(connection.pgconn.socket)) as own:
+                own.shutdown(SHUT_RD)
+
+    async with await connections.connect(url) as connection:
+        with pytest.raises(psycopg.OperationalError):
+            await read(connection)
 
 
 async def test_migrating_twice_changes_nothing(empty: str) -> None:
