@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -234,3 +235,38 @@ class Reader:
                 assert not self.is_done, f"the reply ended with less than {count} {name}"
                 self.news.clear()
                 await self.news.wait()
+
+
+class PatientReader(Reader):
+    """A reader that comes again after an honest refusal, and after a connection that broke."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: Counter[str] = Counter()
+
+    async def ask(self, replica: Called, message: str, **members: Any) -> None:
+        """Ask until the message is accepted, then read until the connection ends or breaks."""
+        while not self.events:
+            await super().ask(replica, message, **members)
+
+    async def join(self, replica: Called, *, token: str = "") -> None:
+        """Resume, and pause where the reply has not ended yet."""
+        await super().join(replica, token=token)
+        if not self.is_done:
+            await asyncio.sleep(0.2)
+
+    async def _refused(self, answer: httpx.Response) -> None:
+        await answer.aread()
+        assert answer.status_code == 503, answer.text
+        refusal = answer.json()
+        assert self.events or refusal["stored"] == "nothing", "the message may be stored"
+        self.refused[refusal["code"]] += 1
+        await asyncio.sleep(0.2)
+
+
+async def require_alike(reader: PatientReader, other: Called) -> None:
+    """Another process tells the reply as its own reader heard it."""
+    again = PatientReader()
+    again.events = reader.events[:1]
+    await again.finish(other)
+    assert again.events == reader.events

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import httpx
 import psycopg
 import pytest
 import structlog
@@ -16,7 +15,13 @@ from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.patroni import Cluster, Member, cluster
 from tests.service.payers import Payer, paying, require_whole_log
-from tests.service.replicas import Called, Reader, Replica, prepare, replicas
+from tests.service.replicas import (
+    PatientReader,
+    Replica,
+    prepare,
+    replicas,
+    require_alike,
+)
 from tests.service.supervisor import Supervisor
 from tests.sizes import chance, size
 
@@ -27,33 +32,6 @@ STREAM_SECONDS: Final = 30.0
 """The limit from the moment at which there is a new primary."""
 
 _log = structlog.stdlib.get_logger(__name__)
-
-
-class PatientReader(Reader):
-    """A reader that comes again after an honest refusal, and after a connection that broke."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused: Counter[str] = Counter()
-
-    async def ask(self, replica: Called, message: str, **members: Any) -> None:
-        """Ask until the message is accepted, then read until the connection ends or breaks."""
-        while not self.events:
-            await super().ask(replica, message, **members)
-
-    async def join(self, replica: Called, *, token: str = "") -> None:
-        """Resume, and pause where the reply has not ended yet."""
-        await super().join(replica, token=token)
-        if not self.is_done:
-            await asyncio.sleep(0.2)
-
-    async def _refused(self, answer: httpx.Response) -> None:
-        await answer.aread()
-        assert answer.status_code == 503, answer.text
-        refusal = answer.json()
-        assert self.events or refusal["stored"] == "nothing", "the message may be stored"
-        self.refused[refusal["code"]] += 1
-        await asyncio.sleep(0.2)
 
 
 class Probe:
@@ -183,7 +161,7 @@ async def _fail_over(
                 await asking
                 await reader.finish(asked)
                 for other in others:
-                    await _require_alike(reader, other)
+                    await require_alike(reader, other)
         except TimeoutError:
             hangs = f"a stream hangs after the primary was {name}:\n{nodes.logs()}"
             raise AssertionError(hangs) from None
@@ -194,11 +172,3 @@ async def _fail_over(
 
 async def _account(service: Replica, user: str) -> dict[str, Any]:
     return dict((await service.client.get(f"/v1/billing/accounts/{user}")).json())
-
-
-async def _require_alike(reader: PatientReader, other: Replica) -> None:
-    """Another process tells the reply as its own reader heard it."""
-    again = PatientReader()
-    again.events = reader.events[:1]
-    await again.finish(other)
-    assert again.events == reader.events
