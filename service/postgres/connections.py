@@ -9,6 +9,7 @@ import json
 import select
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -175,7 +176,7 @@ async def connect(url: str, *, as_service: bool = True, is_direct: bool = True) 
     `is_direct` is as in `pool`. Raises psycopg.OperationalError.
     """
     connection = await OwnConnection.connect(url, **_keywords(is_direct=is_direct))
-    await _note(connection)
+    await _note(connection, is_direct=is_direct)
     if as_service:
         try:
             await connection.execute(ROLES["serve"])
@@ -203,20 +204,16 @@ def pool(
         max_size=most,
         timeout=seconds,
         reconnect_timeout=_RECONNECT_SECONDS,
-        configure=_note if is_direct else _note_pooled,
+        configure=partial(_note, is_direct=is_direct),
         check=_require_open,
         kwargs=_keywords(is_direct=is_direct),
     )
 
 
-async def _note(connection: OwnConnection) -> None:
+async def _note(connection: OwnConnection, *, is_direct: bool) -> None:
     OPEN.add(connection)
     connection.add_notice_handler(connection.note)
-
-
-async def _note_pooled(connection: OwnConnection) -> None:
-    connection.can_cancel = False
-    await _note(connection)
+    connection.can_cancel = is_direct
 
 
 def _keywords(*, is_direct: bool) -> dict[str, Any]:

@@ -15,13 +15,7 @@ from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.patroni import Cluster, Member, cluster
 from tests.service.payers import Payer, paying, require_whole_log
-from tests.service.replicas import (
-    PatientReader,
-    Replica,
-    prepare,
-    replicas,
-    require_alike,
-)
+from tests.service.replicas import PatientReader, Replica, prepare, replicas, require_alike
 from tests.service.supervisor import Supervisor
 from tests.sizes import chance, size
 
