@@ -35,7 +35,7 @@ app.add_typer(fill.app, name="demo")
 def main() -> None:
     """Run a command. Prints an expected failure in a line or two, without a traceback."""
     for line in failures.unknown_settings():
-        err.print(f"throughline: {line}", markup=False)
+        err.print(f"throughline: {line}")
     try:
         app()
     except Exception as error:
@@ -44,5 +44,5 @@ def main() -> None:
             raise
         lines, code = explained
         for line in lines:
-            err.print(f"throughline: {line}", markup=False)
+            err.print(f"throughline: {line}")
         sys.exit(code)

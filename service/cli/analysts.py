@@ -52,7 +52,7 @@ def add(
     try:
         _print(as_owner(partial(add_analyst, name=name, tenant_id=tenant, known=known)))
     except (BadName, UnknownTenant, psycopg.errors.DuplicateObject) as error:
-        err.print(f"throughline: {error}", markup=False)
+        err.print(f"throughline: {error}")
         raise typer.Exit(2) from None
 
 
@@ -77,7 +77,7 @@ def change_password(
     try:
         _print(as_owner(partial(new_password, name=name)))
     except UnknownAnalyst as error:
-        err.print(f"throughline: {error}", markup=False)
+        err.print(f"throughline: {error}")
         raise typer.Exit(2) from None
 
 
@@ -110,7 +110,7 @@ def export_views(
         rows = as_owner(work)
         beside.rename(folder)
     except UnknownTenant as error:
-        err.print(f"throughline: {error}", markup=False)
+        err.print(f"throughline: {error}")
         raise typer.Exit(2) from None
     finally:
         rmtree(beside, ignore_errors=True)
@@ -125,5 +125,5 @@ def remove(
     from service.postgres.analysts import remove_analyst
 
     if not as_owner(partial(remove_analyst, name=name)):
-        err.print(f"throughline: there is no analyst {name}.", markup=False)
+        err.print(f"throughline: there is no analyst {name}.")
         raise typer.Exit(2)

@@ -100,25 +100,26 @@ class SignedCalls:
     def _answered(self, method: str, target: str, body: bytes) -> Any:
         import urllib.error
         import urllib.request
+        from http.client import HTTPException
 
-        request = urllib.request.Request(  # noqa: S310 - the user's own address
-            self.url + target,
-            data=body or None,
-            method=method,
-            headers=self.headers(method, target, body),
-        )
+        headers, status = self.headers(method, target, body), 0
         try:
+            request = urllib.request.Request(  # noqa: S310 - the user's own address
+                self.url + target, data=body or None, method=method, headers=headers
+            )
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
+                status = answer.status
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise refusal(error.code, error.read(), error.headers["Retry-After"]) from None
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            said = f"{self.url} does not answer: {reason}. Is the service there?"
-            raise CallFailed(said) from None
+            retry = error.headers["Retry-After"]
+            raise refusal(self.url, error.code, error.read(), retry) from None
+        except (OSError, HTTPException, ValueError) as error:
+            if status and isinstance(error, ValueError):
+                raise not_ours(self.url, status) from None
+            raise no_answer(self.url, getattr(error, "reason", error)) from None
 
 
-def refusal(status: int, body: bytes, header: str | None = None) -> CallFailed:
+def refusal(url: str, status: int, body: bytes, header: str | None = None) -> CallFailed:
     """What the problem of an answer says, with its header Retry-After. Where something is stored,
     or may be, the call must not be tried again."""
     try:
@@ -126,8 +127,19 @@ def refusal(status: int, body: bytes, header: str | None = None) -> CallFailed:
         said, code = f"The service refuses: {problem['detail']}", problem["code"]
         is_stored = problem.get("stored", "nothing") != "nothing"
     except (ValueError, KeyError, TypeError):
-        return CallFailed(f"The service refuses: {status}")
+        return not_ours(url, status)
     return CallFailed(said, code, None if is_stored else retry_after(header, LONGEST_WAIT))
+
+
+def no_answer(url: str, reason: object = "") -> CallFailed:
+    """Nothing answers at this URL, as far as is known for a `reason`."""
+    why = f": {reason}" if str(reason) else ""
+    return CallFailed(f"{url} does not answer{why}. Is the service there?")
+
+
+def not_ours(url: str, status: int) -> CallFailed:
+    """The answer is none of this service."""
+    return CallFailed(f"{url} answers {status}, but not as Throughline does. Is the URL right?")
 
 
 def local_url(settings: Settings) -> str:

@@ -13,7 +13,14 @@ from rich import live
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown
 
-from service.cli.calls import CallFailed, SignedCalls, chosen_key, local_url, refusal
+from service.cli.calls import (
+    SignedCalls,
+    chosen_key,
+    local_url,
+    no_answer,
+    not_ours,
+    refusal,
+)
 from service.cli.console import err, out
 from service.concurrency.retry import retry_after
 from service.settings import Settings
@@ -101,7 +108,7 @@ def _show(reply: "Reply") -> bool:
             view.add(name, data)
     out.print(Markdown(view.text) if out.is_terminal else view.text)
     for line in view.end_lines(reply.asked["userId"]):
-        err.print(line, markup=False)
+        err.print(line)
     return bool(view.envelope["subtype"] == "success")
 
 
@@ -193,6 +200,7 @@ class Reply:
         self._calls = calls
         self._body = json.dumps(asked).encode()
         self._idempotency_key = secrets.token_hex(16)
+        self._has_answered = False
         self._last_id = ""
         self._reply_id = ""
 
@@ -206,7 +214,7 @@ class Reply:
         """Names and data of the events that were not yet read, each once. The last is `final`.
 
         The same request is sent again over each new connection: its key makes it the same message.
-        Raises CallFailed where the service refuses, or stays away.
+        Raises CallFailed where the service refuses, was never there, or stays away.
         """
         import httpx2
 
@@ -215,21 +223,33 @@ class Reply:
             pause = PAUSE_SECONDS
             try:
                 with self._opened() as answer:
+                    self._has_answered = True
                     if answer.status_code in _BUSY:
                         named = answer.headers.get("Retry-After")
                         pause = retry_after(named, PATIENCE_SECONDS) or pause
-                    elif answer.status_code >= 400:
-                        raise refusal(answer.status_code, answer.read())
+                    else:
+                        self._require_stream(answer)
                     for name, data in self._read(answer):
                         deadline = time.monotonic() + PATIENCE_SECONDS
                         yield name, data
                         if name == "final":
                             return
-            except httpx2.TransportError:
-                pass
+            except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+                raise no_answer(self._calls.url, error) from None
+            except httpx2.TransportError as error:
+                if isinstance(error, httpx2.ConnectError) and not self._has_answered:
+                    raise no_answer(self._calls.url, error) from None
             if time.monotonic() + pause > deadline:
-                raise CallFailed(f"{self._calls.url} does not answer. Is the service there?")
+                raise no_answer(self._calls.url)
             time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+
+    def _require_stream(self, answer: "httpx2.Response") -> None:
+        """Raises CallFailed for a refusal, and for an answer of another program."""
+        url, status = self._calls.url, answer.status_code
+        if status >= 400:
+            raise refusal(url, status, answer.read())
+        if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+            raise not_ours(url, status)
 
     def _opened(self) -> Any:
         import httpx2

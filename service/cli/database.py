@@ -64,11 +64,11 @@ async def bring_up_to_date(direct_url: str) -> int:
 
     migrated = await migrations.migrate(direct_url)
     for name in migrated:
-        err.print(f"migrated {name}", markup=False)
+        err.print(f"migrated {name}")
     async with await connections.connect(direct_url, as_service=False) as owner:
         built = await install(owner, PROJECTIONS)
     for name in built:
-        err.print(f"built {name}", markup=False)
+        err.print(f"built {name}")
     return len(migrated) + len(built)
 
 

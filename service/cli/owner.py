@@ -70,7 +70,7 @@ def restore(file: File) -> None:
     from service.postgres import roles
 
     if not file.is_file():
-        err.print(f"throughline: there is no file {file}.", markup=False)
+        err.print(f"throughline: there is no file {file}.")
         raise typer.Exit(2)
     program = _needed("pg_restore")
     with database(Settings()) as found:
@@ -78,7 +78,6 @@ def restore(file: File) -> None:
             err.print(
                 f"throughline: {found.described} is not empty. Name an empty database in"
                 " THROUGHLINE_DATABASE_URL, or an empty folder in THROUGHLINE_DATA_DIR.",
-                markup=False,
             )
             raise typer.Exit(2)
         schema = subprocess.run(
@@ -89,7 +88,7 @@ def restore(file: File) -> None:
         )
         named = _ROLES.search(schema.stdout)
         if named is None:
-            err.print(f"throughline: {file} is no backup of this service.", markup=False)
+            err.print(f"throughline: {file} is no backup of this service.")
             raise typer.Exit(2)
         create = partial(roles.create, name=named[1])
         asyncio.run(as_owner_of(found.direct_url, create))

@@ -69,7 +69,7 @@ async def _relay(
         kept = CheckpointFile(file, url=at.described, selection=selection)
         live_log = LiveLog(store)
         relay = Relay(store, live_log, chosen, at, feed, kept)
-        err.print(f"{at.described}: {selection}. Ctrl-C ends the relay.", markup=False)
+        err.print(f"{at.described}: {selection}. Ctrl-C ends the relay.")
         listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
         try:
             await relay.run()

@@ -64,7 +64,7 @@ def export_events(
     else:
         with _stdout() if is_stdout else _opened(file, "xb") as opened:
             said = _export(opened, wanted, begin, end)
-    err.print(f"{'stdout' if is_stdout else file}: {said}", markup=False)
+    err.print(f"{'stdout' if is_stdout else file}: {said}")
 
 
 def _export(opened: BinaryIO, wanted: "EventFilter", begin: str, end: str) -> str:

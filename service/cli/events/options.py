@@ -45,7 +45,7 @@ def chosen(
     from service.replay.reading import EventFilter
 
     for unknown in sorted({*(types or ())} - EVENT_TYPES.keys()):
-        err.print(f"throughline: {unknown} is no type of this service's events.", markup=False)
+        err.print(f"throughline: {unknown} is no type of this service's events.")
     if session is not None and stream is not None:
         raise typer.BadParameter("--session and --stream exclude each other")
     named = stream if session is None else str(session_stream(session))

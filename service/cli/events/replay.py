@@ -161,4 +161,4 @@ async def _send(
         async with client() as http:
             delivery = Delivery(http, target)
             total = await delivery.send_all(read, after, prev, on_taken)
-    err.print(f"{target.url}: {total} events taken", markup=False)
+    err.print(f"{target.url}: {total} events taken")

@@ -106,7 +106,7 @@ async def _work(
 
 def refuse(message: str) -> NoReturn:
     """End the command with a message and exit code 2."""
-    err.print(f"throughline: {message}", markup=False)
+    err.print(f"throughline: {message}")
     raise typer.Exit(2)
 
 

@@ -10,10 +10,10 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def time_of(text: str) -> datetime | None:
     """The time that a text says; None if it says none. A time without a zone is in UTC."""
-    if span := _SPAN.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
+        if span := _SPAN.fullmatch(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
         time = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # 999999d is before the first year
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)

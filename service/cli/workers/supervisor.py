@@ -186,16 +186,18 @@ class Supervisor:
         while True:
             worker = self._workers[place]
             code = await worker.ended()
-            if self._workers[place] is not worker:
-                continue
-            settled = worker.ran_seconds > SETTLED_SECONDS
-            pause = first if settled else min(max(first, 2 * pause), longest)
-            _log.error("worker_ended", worker=worker.number, exit=code, starting_again_in_s=pause)
-            await asyncio.sleep(pause)
-            async with self._places[place]:
-                if self._workers[place] is worker and (other := await self._started()):
-                    self._workers[place] = other
-                    other.order("listen")
+            if worker.ran_seconds > SETTLED_SECONDS:
+                pause = 0.0
+            while self._workers[place] is worker:  # also while no new process can be started
+                pause = min(max(first, 2 * pause), longest)
+                _log.error(
+                    "worker_ended", worker=worker.number, exit=code, starting_again_in_s=pause
+                )
+                await asyncio.sleep(pause)
+                async with self._places[place]:
+                    if self._workers[place] is worker and (other := await self._started()):
+                        self._workers[place] = other
+                        other.order("listen")
 
     async def _restart_when_asked(self) -> None:
         while True:

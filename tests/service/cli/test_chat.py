@@ -88,6 +88,48 @@ async def test_a_service_that_stays_away_is_named(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MODULE, "PATIENCE_SECONDS", 0.0)
-    code, written = await run(command, "http://127.0.0.1:9", "Hello")
+    network = BadNetwork("http://127.0.0.1:9", is_down=True)
+    async with network.serving() as address:
+        code, written = await run(command, address, "Hello")
     assert code == 1
-    assert "http://127.0.0.1:9 does not answer" in written
+    assert f"{address} does not answer. Is the service there?" in written
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "127.0.0.1:9", "http://[::1"])
+async def test_an_address_where_nothing_listens_is_told_at_once(
+    command: Command, address: str
+) -> None:
+    code, written = await run(command, address, "Hello")
+    assert code == 1
+    assert f"throughline: {address} does not answer: " in written
+    code, written = await linked(command, address)
+    assert code == 1
+    assert f"throughline: {address} does not answer: " in written
+
+
+@pytest.mark.parametrize("status", ["200 OK", "301 Moved Permanently", "404 Not Found"])
+async def test_another_program_is_told_at_once(command: Command, status: str) -> None:
+    network = BadNetwork("http://127.0.0.1:9")
+    for beginning in ("POST /v1/chat-plan", "POST /v1/links"):
+        network.next_answers(beginning, a_page(status))
+    async with network.serving() as address:
+        code, written = await run(command, address, "Hello")
+        said = f"throughline: {address} answers {status[:3]}, but not as Throughline does."
+        assert code == 1
+        assert said in written
+        code, written = await linked(command, address)
+        assert code == 1
+        assert said in written
+
+
+async def linked(command: Command, url: str) -> tuple[int, str]:
+    """Ask for a link for a browser."""
+    words = ("link", "--user", "u1", "--url", url)
+    return await anyio.to_thread.run_sync(partial(command, *words, **SETTINGS))
+
+
+def a_page(status: str) -> bytes:
+    """An answer of a program that is not this service."""
+    page = b"<h1>Welcome</h1>"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + page

@@ -125,6 +125,14 @@ def test_a_database_that_cannot_be_reached_is_one_line(
     assert SECRET not in written
 
 
+def test_a_text_is_printed_as_it_is(command: Command) -> None:
+    key = f'{{"secret": "{SECRET}", "tenant": ":key:[/b]", "scopes": []}}'
+    keys = {"THROUGHLINE_HMAC_KEYS": f'{{"k": {key}}}'}
+    assert ":key:[/b]" in command("keys", **keys)[1]
+    code, written = command("sign", "GET", "/v1/projects", "--key", "[/b]:key:", **keys)
+    assert (code, written) == (2, "throughline: there is no key [/b]:key:; known are k.\n")
+
+
 @pytest.fixture
 def ordinary(server: Server) -> Iterator[str]:
     """The URL of an empty database whose owner may not create roles."""

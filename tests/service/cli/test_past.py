@@ -120,6 +120,7 @@ def test_a_terminal_gets_a_table(past: Past, life: dict[str, str]) -> None:
         (("show", "session", "none"), "there is no session none."),
         (("show", "timeline", "p1", "--at", "2020-01-01T00:00:00Z"), "there is no project p1 at"),
         (("show", "account", "u1", "--at", "yesterday"), "This is no moment. Give the option a"),
+        (("show", "account", "u1", "--at", "999999d"), "This is no moment. Give the option a"),
         (("show", "account", "u1", "--at", "20261120"), "The log has not come to this moment"),
         (("show", "timeline", "p1", "--at", "2d"), "there is no project p1 at"),
         (("show", "account", "u1", "--at", "9.0123abcd"), "The log does not have the event"),

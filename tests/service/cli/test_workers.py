@@ -7,21 +7,25 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from service.cli.database import Database
 from service.cli.workers.supervisor import Supervisor, WorkersFailed
 from service.http.server import bound_sockets
 from service.model.offline.app import OfflineModel, serving
+from service.postgres import connections
+from service.postgres.embedded import Server
 from service.settings import Settings
 from tests import sizes
 from tests.folders import in_memory
@@ -301,3 +305,39 @@ async def test_the_service_does_not_start_where_a_worker_does_not() -> None:
     with pytest.raises(WorkersFailed):
         await supervisor.serve(bound_sockets("127.0.0.1", 0))
     assert not supervisor.ready.is_set()
+
+
+async def test_the_pause_grows_while_no_worker_can_be_started(
+    server: Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.workers.supervisor.PAUSES_SECONDS", (0.01, 30.0))
+    monkeypatch.setattr("service.cli.workers.supervisor.SETTLED_SECONDS", 0.0)
+    settings = Settings(port=0, workers=1, hmac_keys=KEYS)
+    supervisor = Supervisor(settings, Database(url, url, "a test"), with_demo=False)
+    pauses: asyncio.Queue[float] = asyncio.Queue()
+
+    def take(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if line["event"] == "worker_ended":
+            pauses.put_nowait(line["starting_again_in_s"])
+        return line
+
+    with capture_logs(processors=[take]):
+        serving = asyncio.create_task(supervisor.serve(bound_sockets("127.0.0.1", 0)))
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                await supervisor.ready.wait()
+                async with await connections.connect(server.url) as admin:
+                    await admin.execute(closing(url, is_open=False))
+                    (worker,) = supervisor._processes
+                    worker.kill()
+                    assert [await pauses.get() for _ in range(3)] == [0.01, 0.02, 0.04]
+                    await admin.execute(closing(url, is_open=True))
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+
+def closing(url: str, *, is_open: bool) -> bytes:
+    """The statement that lets a database take new connections, or none."""
+    name = urlsplit(url).path[1:]
+    return f"alter database {name} allow_connections {is_open}".encode()
