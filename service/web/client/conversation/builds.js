@@ -10,6 +10,7 @@ export class Builds {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
   #onChange
+  #isStopped = false
   /** @type {Map<string, any>} */
   #shown = new Map()
 
@@ -39,7 +40,9 @@ export class Builds {
     return this.#shown.get(id)
   }
 
+  /** Read no more. */
   stop() {
+    this.#isStopped = true
     clearTimeout(this.#timer)
   }
 
@@ -55,10 +58,10 @@ export class Builds {
       this.#shown.set(id, { ...whole, events: kept.events })
       this.#onChange()
     } catch {
-      return // the item still says what the build is
+      // The item still says what the build is.
     }
-    const isOpen = kept.whole.status === 'queued' || kept.whole.status === 'running'
+    const { status } = kept.whole ?? kept.state
     clearTimeout(this.#timer)
-    if (isOpen) this.#timer = setTimeout(() => void this.#read(client, id), EVERY_MS)
+    if ((status === 'queued' || status === 'running') && !this.#isStopped) this.#timer = setTimeout(() => void this.#read(client, id), EVERY_MS)
   }
 }

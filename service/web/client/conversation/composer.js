@@ -100,6 +100,17 @@ export class Composer {
     this.#text.setSelectionRange(text.length, text.length)
   }
 
+  /**
+   * Give a text back that was not sent: before what was written since then.
+   * @param {string} key the conversation of the text @param {string} text
+   */
+  giveBack(key, text) {
+    const isHere = key === this.#state?.key
+    const both = [text, isHere ? this.#text.value : kept(key)].filter(Boolean).join('\n\n')
+    if (isHere) this.fill(both)
+    else keep(key, both)
+  }
+
   /** @param {KeyboardEvent} event */
   #onKey(event) {
     const isSend = event.key === 'Enter' && !event.shiftKey && !event.isComposing && !matchMedia('(pointer: coarse)').matches
@@ -116,13 +127,18 @@ export class Composer {
   }
 
   #keep() {
-    try {
-      const name = `throughline.draft.${this.#state?.key}`
-      if (this.#text.value) sessionStorage.setItem(name, this.#text.value)
-      else sessionStorage.removeItem(name)
-    } catch {
-      // A browser may keep nothing: then the draft lives as long as the page.
-    }
+    if (this.#state) keep(this.#state.key, this.#text.value)
+  }
+}
+
+/** @param {string} key @param {string} text */
+function keep(key, text) {
+  try {
+    const name = `throughline.draft.${key}`
+    if (text) sessionStorage.setItem(name, text)
+    else sessionStorage.removeItem(name)
+  } catch {
+    // A browser may keep nothing: then the draft lives as long as the page.
   }
 }
 

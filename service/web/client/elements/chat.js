@@ -68,7 +68,7 @@ export class ThroughlineChat extends Drawn {
   #editing = null
   #opening = 0
   #restart = () => this.#open()
-  #builds = new Builds(() => this.redraw())
+  #builds = this.#newBuilds()
   /** @type {import('../conversation/rows.js').Room} */
   #room = { userId: null, isPast: false, canWrite: true, act: (action, row, detail) => void this.#act(action, row, detail) }
   #composer = new Composer({
@@ -97,6 +97,7 @@ export class ThroughlineChat extends Drawn {
     this.#feed?.close()
     this.#feed = null
     this.#builds.stop()
+    this.#builds = this.#newBuilds()
     this.#growing.disconnect()
   }
 
@@ -142,6 +143,15 @@ export class ThroughlineChat extends Drawn {
     if (id === this.#activeBuildId) return
     this.#activeBuildId = id
     this.redraw()
+  }
+
+  #newBuilds() {
+    return new Builds(() => this.redraw())
+  }
+
+  /** The name of the conversation, under which its draft is kept. */
+  get #key() {
+    return this.#sessionId ?? `new ${this.#projectId}`
   }
 
   /** The session as it is now, or null. */
@@ -313,7 +323,7 @@ export class ThroughlineChat extends Drawn {
     patch(this.#above, this.#head(rows))
     keyed(this.#items, rows, row => row.key, row => makeRow(row, this.#room), (node, row) => renewRow(node, row, this.#room))
     this.#composer.show({
-      key: this.#sessionId ?? `new ${this.#projectId}`, why: this.#why(), isRunning: this.#running() !== null, hasModes: PLANNING.has(mode),
+      key: this.#key, why: this.#why(), isRunning: this.#running() !== null, hasModes: PLANNING.has(mode),
       estimates: this.#estimates, isEditing: this.#editing !== null,
     })
     this.#composer.node.hidden = this.#at !== null
@@ -410,20 +420,35 @@ export class ThroughlineChat extends Drawn {
     const { scrollTop, scrollHeight, clientHeight } = this.#log
     this.#isStuck = scrollHeight - scrollTop - clientHeight < NEAR_PX
     this.#latest.hidden = this.#isStuck
-    if (scrollTop < NEAR_PX * 2 && this.#feed?.state.before) void this.#readOlder(this.#feed)
+    if (scrollTop < NEAR_PX * 2 && this.#state.before !== null) void this.#readOlder()
   }
 
   #isReadingOlder = false
-  /** @param {Feed} feed */
-  async #readOlder(feed) {
+  /** Show what was said before the oldest row, unless something else is shown meanwhile. */
+  async #readOlder() {
     if (this.#isReadingOlder) return
     this.#isReadingOlder = true
-    const end = this.#log.scrollHeight - this.#log.scrollTop
-    await attempt(() => feed.older())
-    this.#state = feed.state
-    this.draw()
-    this.#log.scrollTop = this.#log.scrollHeight - end
+    const opening = this.#opening
+    await attempt(async () => {
+      const state = await (this.#at === null ? this.#olderNow() : this.#olderThen(this.#at))
+      if (!state || opening !== this.#opening) return
+      const end = this.#log.scrollHeight - this.#log.scrollTop
+      this.#state = state
+      this.draw()
+      this.#log.scrollTop = this.#log.scrollHeight - end
+    })
     this.#isReadingOlder = false
+  }
+
+  async #olderNow() {
+    await this.#feed?.older()
+    return this.#feed?.state
+  }
+
+  /** @param {string} at */
+  async #olderThen(at) {
+    const page = await this.#client?.messages(this.#sessionId ?? '', { limit: 50, before: this.#state.before, asOf: at, locale: locale() })
+    return fold(this.#state, { event: 'page', data: page })
   }
 
   /** Move the focus to the next item, or to the one before. @param {1 | -1} by */
@@ -446,13 +471,15 @@ export class ThroughlineChat extends Drawn {
     const client = this.#client
     if (!client || !this.#projectId) return
     this.#isStuck = true
+    const from = this.#key
     try {
       if (this.#editing !== null) await this.#branch()
       else if (this.#sessionId === null) this.#adopt(await client.openSession({ projectId: this.#projectId, mode: this.mode }))
     } catch (error) {
       toast(messageOf(error))
-      return this.#composer.fill(text)
+      return this.#composer.giveBack(from, text)
     }
+    const key = this.#key
     const isBusy = this.#running() !== null
     const reply = client.chat({
       sessionId: /** @type {string} */ (this.#sessionId), message: text, locale: locale(), ...(chatMode && { chatMode }), ...(isBusy && { onBusy: /** @type {const} */ ('enqueue') }),
@@ -467,7 +494,7 @@ export class ThroughlineChat extends Drawn {
       this.redrawSoon()
     })
     reply.addEventListener('connection', event => this.say('connection', /** @type {CustomEvent} */ (event).detail))
-    reply.done.then(() => this.#onReply(), error => this.#onRefused(reply, text, error))
+    reply.done.then(() => this.#onReply(), error => this.#onRefused(reply, text, key, error))
     this.redraw()
   }
 
@@ -477,12 +504,12 @@ export class ThroughlineChat extends Drawn {
     void this.#readSession()
   }
 
-  /** @param {Reply} reply @param {string} text @param {any} error */
-  #onRefused(reply, text, error) {
+  /** @param {Reply} reply @param {string} text @param {string} key the conversation of the text @param {any} error */
+  #onRefused(reply, text, key, error) {
     if (error?.code === 'closed') return
     this.#asked = this.#asked.filter(each => each.reply !== reply)
     toast(messageOf(error))
-    if (!reply.messageId) this.#composer.fill(text)
+    if (!reply.messageId) this.#composer.giveBack(key, text)
     this.say('spent')
     this.redraw()
   }

@@ -57,6 +57,8 @@ export class App {
   #unread = new Set()
   /** The sessions of running replies. @type {Map<string, string>} */
   #sessions = new Map()
+  /** What is shown beside the place: its name, the moment, the project and the language. */
+  #besideOf = ''
   /** When the moment was that is shown. @type {string | null} */
   #moment = null
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -177,7 +179,7 @@ export class App {
       this.#isResting = false
       this.#follow(this.#projectId)
       this.#chat?.wake()
-      this.#again()
+      if (this.#router.route.place === 'timeline') this.#again()
       this.#soon()
     }
   }
@@ -230,7 +232,8 @@ export class App {
   }
 
   /** The items of the project that are loaded, of the moment that is shown. */
-  #items() {
+  async #items() {
+    await this.#feed?.ready.catch(() => undefined)
     const { at } = this.#router.route
     return (at === null ? this.#feed?.state : this.#feed?.past(at)?.state)?.items ?? []
   }
@@ -244,7 +247,7 @@ export class App {
     })
     chat.addEventListener('session', (/** @type {CustomEvent} */ event) => (event.detail ? this.#onSession(event.detail) : this.#onNoSession()))
     chat.addEventListener('gone', (/** @type {CustomEvent} */ event) => this.#onGone(event.detail))
-    chat.addEventListener('panel', (/** @type {CustomEvent} */ event) => this.#router.change({ panel: event.detail }))
+    chat.addEventListener('panel', (/** @type {CustomEvent} */ { detail: panel }) => (panel === this.#router.route.panel ? this.#beside(true) : this.#router.change({ panel })))
     chat.addEventListener('spent', () => this.#soon())
     chat.addEventListener('connection', (/** @type {CustomEvent} */ event) => this.#onConnection(event.detail))
     this.#chat = chat
@@ -264,8 +267,12 @@ export class App {
     if (view !== this.#chat) this.#chat = null
   }
 
-  #beside() {
-    const name = this.#router.route.panel
+  /** Show what the address names beside the place. @param {boolean} [isAnew] whether what is shown already is read anew */
+  #beside(isAnew = false) {
+    const { panel: name, at } = this.#router.route
+    const last = this.#besideOf
+    this.#besideOf = JSON.stringify([name, at, this.#projectId, locale()])
+    if (this.#besideOf === last && !isAnew) return
     this.#panel.hidden = name === null
     if (name === null) {
       this.#panel.replaceChildren()
@@ -273,12 +280,12 @@ export class App {
       return
     }
     const isNew = this.#panel.dataset['name'] !== name
-    const renew = () => this.#router.route.panel === name && this.#beside()
+    const renew = () => this.#router.route.panel === name && this.#beside(true)
     const fill = async () => {
       const { fillPanel } = await import('./panel.js')
       if (this.#router.route.panel === name) await fillPanel(this.#panel, name, this.#room(renew), () => this.#router.change({ panel: null }))
     }
-    void (this.#router.route.at === null ? fill() : inTurn('panel', fill))
+    void (at === null ? fill() : inTurn('panel', fill))
     if (isNew && matchMedia('(width < 1100px)').matches) this.#panel.focus()
   }
 

@@ -1,7 +1,7 @@
 /** What stands beside the conversation: a plan, a build, a run or a prompt. */
 
 import { attempt, messageOf, toast } from '../controls/toast.js'
-import { h } from '../elements/parts/dom.js'
+import { h, patch } from '../elements/parts/dom.js'
 import { icon } from '../elements/parts/icons.js'
 import { t } from '../texts.js'
 
@@ -13,16 +13,26 @@ import { t } from '../texts.js'
  * @property {string | null} at
  * @property {(address: string) => void} go
  * @property {() => unknown} renew show the panel again
+ *
+ * @typedef {{content: any, isOpen?: boolean}} Shown what a panel shows, and whether it goes on
  */
 
 /** @type {Record<string, string>} */
 const TITLES = { plan: 'plan_kind_feature', build: 'build', run: 'run', prompt: 'prompt' }
 
+const EVERY_MS = 2_000
+
 /** Whose newest content is shown: an answer to an earlier question is dropped. */
 let asked = 0
 
+/** What is read again and again because it goes on: a build or a run. */
+let followed = ''
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer
+
 /**
- * Fill the panel with the thing of a name such as `build:<id>`.
+ * Fill the panel with the thing of a name such as `build:<id>`. A build or a run that goes on is read
+ * again after a while, and what the user has opened and reached in it stays.
  * @param {HTMLElement} panel
  * @param {string} name
  * @param {Room} room
@@ -31,6 +41,7 @@ let asked = 0
 export async function fillPanel(panel, name, room, close) {
   const [kind = '', id = ''] = name.split(/:(.*)/s)
   const asking = ++asked
+  clearTimeout(timer)
   // The name comes from the address, so it may be anything.
   const show = Object.hasOwn(SHOWN, kind) ? SHOWN[kind] : undefined
   const title = t((show && TITLES[kind]) ?? 'panel')
@@ -40,30 +51,35 @@ export async function fillPanel(panel, name, room, close) {
   panel.setAttribute('aria-label', title)
   if (isNew) panel.replaceChildren(head, h('div', { class: 'body' }, h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }, h('i'), h('i'))))
   panel.dataset['name'] = name
-  /** @type {any} */
-  let content
+  /** @type {Shown} */
+  let shown = { content: null }
   try {
-    content = await (show?.(id, room) ?? null)
+    if (show) shown = await show(id, room)
   } catch (error) {
-    content = h('p', { role: 'alert' }, messageOf(error))
+    const again = h('button', { type: 'button', onclick: () => room.renew() }, t('try_again'))
+    shown = { content: h('div', { class: 'empty', role: 'alert' }, h('p', null, messageOf(error)), again), isOpen: name === followed }
   }
   if (asking !== asked) return
-  panel.replaceChildren(head, h('div', { class: 'body', tabindex: 0 }, content))
+  followed = shown.isOpen ? name : ''
+  if (followed) timer = setTimeout(room.renew, EVERY_MS)
+  // The forms of a prompt are new each time: they are of one version.
+  const key = kind === 'prompt' ? `${name} ${asking}` : name
+  patch(panel, head, h('div', { key, class: 'body', tabindex: 0 }, shown.content))
 }
 
-/** @type {Record<string, (id: string, room: Room) => Promise<any>>} */
+/** @type {Record<string, (id: string, room: Room) => Promise<Shown>>} */
 const SHOWN = { plan, build, run, prompt }
 
 /** @param {string} id @param {Room} room */
 async function plan(id, { client }) {
   const [{ mode, data, final }] = await Promise.all([client.reply(id), import('../elements/plan.js')])
-  return h('throughline-plan', { '.mode': final?.mode ?? mode, '.data': final?.data ?? data, '.status': final?.subtype === 'partial' ? 'partial' : 'final' })
+  const content = h('throughline-plan', { '.mode': final?.mode ?? mode, '.data': final?.data ?? data, '.status': final?.subtype === 'partial' ? 'partial' : 'final' })
+  return { content }
 }
 
 /** @param {string} id @param {Room} room */
 async function build(id, { client, projectId, at, renew }) {
   const [whole, page] = await Promise.all([client.build(id, { asOf: at }), client.buildEvents(id, { limit: 500 }), import('../elements/build.js')])
-  const isOpen = whole.status === 'queued' || whole.status === 'running'
   const cancel = () => attempt(async () => {
     await client.cancelBuild(id)
     renew()
@@ -73,9 +89,12 @@ async function build(id, { client, projectId, at, renew }) {
     else await client.orderBuild({ projectId, message: whole.prompt })
     renew()
   })
-  if (isOpen && at === null) setTimeout(renew, 2_000)
-  return h('throughline-build', { '.build': { ...whole, events: page.events }, oncancel: cancel, onagain: again, onbuild: again })
+  const content = h('throughline-build', { '.build': { ...whole, events: page.events }, oncancel: cancel, onagain: again, onbuild: again })
+  return { content, isOpen: goesOn(whole, at) }
 }
+
+/** @param {any} what a build or a run @param {string | null} at */
+const goesOn = ({ status }, at) => at === null && (status === 'queued' || status === 'running')
 
 /** @param {string} id @param {Room} room */
 async function run(id, { client, at, go, renew }) {
@@ -84,21 +103,21 @@ async function run(id, { client, at, go, renew }) {
     const { sessionId } = await client.discussRun(id)
     go(`#/sessions/${encodeURIComponent(sessionId)}`)
   })
-  const isOpen = whole.status === 'queued' || whole.status === 'running'
-  if (isOpen && at === null) setTimeout(renew, 2_000)
+  const isOpen = goesOn(whole, at)
   const cancel = () => attempt(async () => {
     await client.cancelRun(id)
     toast(t('run_cancelled'))
     renew()
   })
-  return [
+  const content = [
     h('throughline-run', { '.run': whole, '.steps': steps, '.candidates': candidates, ondiscuss: discuss }),
-    isOpen && at === null && h('div', null, h('button', { type: 'button', onclick: cancel }, icon('stop'), t('run_cancel'))),
+    isOpen && h('div', null, h('button', { type: 'button', onclick: cancel }, icon('stop'), t('run_cancel'))),
   ]
+  return { content, isOpen }
 }
 
 /** @param {string} id @param {Room} room */
 async function prompt(id, room) {
   const { promptPanel } = await import('./prompt.js')
-  return promptPanel(id, room)
+  return { content: await promptPanel(id, room) }
 }

@@ -7,7 +7,7 @@ import { moment } from '../elements/parts/moment.js'
 import { t, word } from '../texts.js'
 
 /** @typedef {import('./panel.js').Room} Room */
-/** @typedef {() => any[]} Live the items that are loaded */
+/** @typedef {() => Promise<any[]>} Live the items that are loaded */
 
 /**
  * The place of a name, filled when its data is there.
@@ -23,11 +23,17 @@ export function viewOf(place, room, live) {
     }
   }
   Reflect.set(view, 'show', show)
-  // A text that is being typed stays: then the place is not read anew.
-  Reflect.set(view, 'refresh', () => view.contains(document.activeElement) && document.activeElement !== view || show())
+  // A text that is being typed, or was not sent yet, stays: then the place is not read anew.
+  Reflect.set(view, 'refresh', () => (view.contains(document.activeElement) && document.activeElement !== view) || hasText(view) || show())
   view.append(h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }, Array.from({ length: 4 }, () => h('i'))))
   void show()
   return view
+}
+
+/** @param {Element} view */
+function hasText(view) {
+  const fields = /** @type {NodeListOf<HTMLInputElement | HTMLTextAreaElement>} */ (view.querySelectorAll('input, textarea'))
+  return [...fields].some(each => each.value !== each.defaultValue)
 }
 
 /**
@@ -69,7 +75,7 @@ const FILLED = {
   },
   async log(_, live) {
     await import('../elements/event-log.js')
-    return h('throughline-event-log', { '.events': live() })
+    return h('throughline-event-log', { '.events': await live() })
   },
 }
 

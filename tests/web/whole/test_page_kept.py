@@ -1,0 +1,144 @@
+"""What a user has typed, opened and reached on the page stays while other things change."""
+
+import asyncio
+
+from playwright.async_api import Browser, Route, expect
+
+from tests.running import LiveService
+from tests.web.page import posted, project, said, signed_in
+
+MESSAGES = 260
+SCROLL_UP = "log => { log.scrollTop = 0 }"
+
+
+async def test_what_is_open_beside_stays_while_a_build_goes_on(
+    browser: Browser, live: LiveService
+) -> None:
+    place = await project(live, "goes-on")
+    build = await posted(live, "/v1/builds", projectId="goes-on", message="Build a shop")
+    path = f"/v1/builds/{build['buildId']}"
+    await live.client.post(f"{path}/claim", json={"workerId": "w1"})
+
+    async def report(number: int) -> None:
+        at = {"at": "2026-11-22T10:00:00Z", "phase": "development"}
+        event = {"eventId": str(number), "type": "progress", "title": f"Step {number}"} | at
+        answer = await live.client.post(f"{path}/events", json={"events": [event]})
+        assert answer.is_success, answer.text
+
+    await report(1)
+    async with signed_in(browser, live) as opened:
+        panel = opened.page.locator(".panel")
+        await opened.go(f"{place}?panel=build:{build['buildId']}")
+        await panel.locator("summary").click()
+        await report(2)
+        await expect(panel.locator(".log li").last).to_contain_text("Step 2")
+        await expect(panel.locator(".log li").last).to_be_visible()
+
+        await opened.page.context.set_offline(True)
+        await expect(panel.get_by_role("alert")).to_be_visible()
+        await opened.page.context.set_offline(False)
+        await report(3)
+        await expect(panel.locator("throughline-build")).to_contain_text("Step 3")
+        opened.problems.clear()
+
+
+async def test_a_text_that_was_not_sent_stays_when_the_project_changes(
+    browser: Browser, live: LiveService
+) -> None:
+    place = await project(live, "typed")
+    prompt = await posted(
+        live, "/v1/prompts", projectId="typed", name="Greeter", text="Greet {{name}}."
+    )
+    async with signed_in(browser, live) as opened:
+        page = opened.page
+        await opened.go(f"{place}/prompts")
+        field = page.locator(".page").get_by_label("Name")
+        await field.fill("Farewell")
+        await page.locator(".top h1").focus()
+        for message in ("The first one", "The second one"):
+            await said(live, "typed", message)
+            await expect(opened.session(message)).to_be_visible()
+        await expect(field).to_have_value("Farewell")
+
+        await opened.go(f"{place}?panel=prompt:{prompt['promptId']}")
+        value = page.locator(".panel").get_by_label("name", exact=True)
+        await value.fill("Zoe")
+        await opened.ask("Add a login page")
+        await opened.until_answered()
+        await expect(value).to_have_value("Zoe")
+
+
+async def test_a_refused_message_is_given_back_to_its_own_conversation(
+    browser: Browser, live: LiveService
+) -> None:
+    await live.project("refused", "u1")
+    await live.project("refused", "poor")
+    may_go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await may_go.wait()
+        await route.continue_()
+
+    async with signed_in(browser, live, "poor") as opened:
+        page = opened.page
+        await page.route("**/messages", hold)
+        await opened.go("#/projects/refused")
+        box = page.get_by_role("textbox", name="Message")
+        await opened.ask("Add a login page")
+        await page.wait_for_url("**/#/sessions/*")
+        session = page.url
+        await box.fill("And a logout page")
+        may_go.set()
+        await expect(box).to_have_value("Add a login page\n\nAnd a logout page")
+
+        may_go.clear()
+        await page.keyboard.press("Enter")
+        await opened.go("#/projects/refused")
+        await box.fill("Another plan")
+        may_go.set()
+        await expect(page.locator(".toast").last).to_be_visible()
+        await expect(box).to_have_value("Another plan")
+        await opened.go(session.partition("/#")[2].join(["#", ""]))
+        await expect(box).to_have_value("Add a login page\n\nAnd a logout page")
+        opened.problems.clear()
+
+
+async def test_the_past_of_a_long_conversation_stays_the_past_when_it_is_scrolled(
+    browser: Browser, live: LiveService
+) -> None:
+    await project(live, "scrolled")
+    session = await posted(live, "/v1/sessions", projectId="scrolled", mode="what_if")
+    path = f"/v1/sessions/{session['sessionId']}/messages"
+    said_then = [
+        await posted(live, path, message=f"Message {number}.", reply=False)
+        for number in range(MESSAGES)
+    ]
+    at = said_then[-20]["cursor"]
+    async with signed_in(browser, live) as opened:
+        items, log = opened.page.locator(".item"), opened.page.locator(".log")
+        await opened.go(f"#/sessions/{session['sessionId']}")
+        await expect(items.last).to_contain_text("Message 259.")
+        await opened.go(f"#/sessions/{session['sessionId']}?at={at}")
+        await expect(items).to_have_count(200)
+        await log.evaluate(SCROLL_UP)
+        await expect(items.first).to_contain_text("Message 0.")
+        await expect(items.last).to_contain_text("Message 240.")
+
+
+async def test_the_log_waits_for_what_it_shows(browser: Browser, live: LiveService) -> None:
+    place = await project(live, "waits")
+    await said(live, "waits", "Add a login page")
+    may_go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await may_go.wait()
+        await route.continue_()
+
+    async with signed_in(browser, live) as opened:
+        page = opened.page
+        await opened.go(f"{place}/log")
+        await page.route("**/timeline?*", hold)
+        await page.reload()
+        await page.wait_for_function("customElements.get('throughline-event-log')")
+        may_go.set()
+        await expect(page.locator("throughline-event-log li").first).to_be_visible()
