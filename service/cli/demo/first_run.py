@@ -153,21 +153,25 @@ async def _project(service: Service) -> str:
                 return project_id
         number += 1
         project_id = f"{PROJECT_ID}-{number}"
-    if number == 1:
-        await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
     return project_id
 
 
 async def _register(service: Service, project_id: str) -> bool:
-    """Register the project; returns False where the id is used already."""
-    work = partial(
-        projects.register,
-        project_id=project_id,
-        name="Demo",
-        framework="starlette",
-        source_root=PROJECT_ID,
-        members={USER_ID: "owner"},
-    )
+    """Register the project, the first one with its user's credit; returns False where the id is
+    used already."""
+
+    async def work(transaction: Transaction) -> None:
+        await projects.register(
+            transaction,
+            project_id=project_id,
+            name="Demo",
+            framework="starlette",
+            source_root=PROJECT_ID,
+            members={USER_ID: "owner"},
+        )
+        if project_id == PROJECT_ID:
+            await _credit(transaction)
+
     try:
         await service.transactions.transact(TENANT, work, cause=_CONTEXT)
     except ProjectExists:

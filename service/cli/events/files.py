@@ -89,8 +89,11 @@ def _resume(opened: BinaryIO, file: Path, wanted: "EventFilter", begin: str, end
     async def work(owner: "Connection") -> "ArchiveWriter":
         writer, last, is_complete = ArchiveWriter.resumed(opened)
         header = writer.header
-        if (header.chosen, header.after) != (wanted, await options.after_of(owner, begin)):
+        if header.chosen != wanted:
             raise ArchiveRefused("has other events. Give the options with which it was begun")
+        if header.after != await options.after_of(owner, begin):
+            first = header.after + 1  # a span such as 2h names another event each time
+            raise ArchiveRefused(f"begins with another event. Give it as --from {first}")
         await require_same_log(owner, header, last)
         if not is_complete:
             with bars() as bar:

@@ -77,7 +77,11 @@ async def upto_of(connection: "Connection", end: str) -> int:
         return END
     if _POSITION.fullmatch(end):
         return int(end)
-    found = await since(connection, _moment("--to", end) + timedelta(microseconds=1))
+    try:
+        after = _moment("--to", end) + timedelta(microseconds=1)
+    except OverflowError:  # the last moment that there is
+        return END
+    found = await since(connection, after)
     return END if found is None else found - 1
 
 

@@ -162,6 +162,7 @@ def test_the_options_select_events(run: Run, url: str) -> None:
         (["--to", middle["recordedAt"]], lambda each: each["recordedAt"] <= middle["recordedAt"]),
         (["--from", "1h"], lambda _: True),
         (["--to", "1h"], lambda _: False),
+        (["--to", "9999-12-31T23:59:59.999999Z"], lambda _: True),
         (["--from", "2000-01-01", "--tenant", "t2", "--type", "TimeReserved"],
          lambda each: (each["tenant"], each["type"]) == ("t2", "TimeReserved")),
     ):  # fmt: skip
@@ -247,6 +248,9 @@ def test_a_cut_export_is_resumed_with_the_same_options_alone(
     code, _, err = run(*arguments[:3], "--tenant", "t2", "--from", "3", "--resume")
     assert code == 2
     assert "Give the options with which it was begun" in err
+    code, _, err = run(*arguments[:5], "--from", "2h", "--resume")
+    assert code == 2
+    assert f"{file} begins with another event. Give it as --from 3." in err
     assert run("events", "import", str(file))[2].startswith(f"throughline: {file} was cut")
 
 

@@ -142,3 +142,53 @@ async def test_the_log_waits_for_what_it_shows(browser: Browser, live: LiveServi
         await page.wait_for_function("customElements.get('throughline-event-log')")
         may_go.set()
         await expect(page.locator("throughline-event-log li").first).to_be_visible()
+
+
+async def test_a_name_that_is_being_typed_stays_when_something_new_is_said(
+    browser: Browser, live: LiveService
+) -> None:
+    place = await project(live, "renamed")
+    session = await said(live, "renamed", "The first one")
+    async with signed_in(browser, live) as opened:
+        page = opened.page
+        await opened.go(f"#/sessions/{session}")
+        await opened.until_answered()
+        await page.locator(".top").get_by_role("button", name="Actions for this session").click()
+        await page.get_by_role("menuitem", name="Rename", exact=True).click()
+        await page.keyboard.type("My")
+        await said(live, "renamed", "The second one")
+        await expect(page.locator(".session[data-unread]")).to_be_visible()
+        await page.keyboard.type(" plan")
+        await page.keyboard.press("Enter")
+        await expect(opened.session("My plan")).to_be_visible()
+        await expect(page.locator(".top h1")).to_have_text("My plan")
+        assert place
+
+
+async def test_older_rows_that_are_refused_are_asked_for_once(
+    browser: Browser, live: LiveService
+) -> None:
+    place = await project(live, "older")
+    session = await posted(live, "/v1/sessions", projectId="older", mode="what_if")
+    path = f"/v1/sessions/{session['sessionId']}/messages"
+    for number in range(60):
+        await posted(live, path, message=f"Message {number}.", reply=False)
+    asked = 0
+
+    async def refuse(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        await route.fulfill(status=404, json={"code": "not_found", "detail": "It is gone."})
+
+    async with signed_in(browser, live) as opened:
+        page = opened.page
+        await page.route("**/timeline?*before=*", refuse)
+        await opened.go(f"{place}/timeline")
+        await expect(page.get_by_role("alert")).to_contain_text("It is gone.")
+        for _ in range(10):
+            await page.evaluate("fetch('/healthz').then(answer => answer.text())")
+        assert asked == 1
+        await page.unroute("**/timeline?*before=*")
+        await opened.button("Try again").click()
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        opened.problems.clear()

@@ -68,7 +68,7 @@ export class ThroughlineChat extends Drawn {
   #editing = null
   #opening = 0
   #restart = () => this.#open()
-  #builds = this.#newBuilds()
+  #builds = new Builds(() => this.redraw())
   /** @type {import('../conversation/rows.js').Room} */
   #room = { userId: null, isPast: false, canWrite: true, act: (action, row, detail) => void this.#act(action, row, detail) }
   #composer = new Composer({
@@ -97,7 +97,7 @@ export class ThroughlineChat extends Drawn {
     this.#feed?.close()
     this.#feed = null
     this.#builds.stop()
-    this.#builds = this.#newBuilds()
+    this.#builds = new Builds(() => this.redraw())
     this.#growing.disconnect()
   }
 
@@ -143,10 +143,6 @@ export class ThroughlineChat extends Drawn {
     if (id === this.#activeBuildId) return
     this.#activeBuildId = id
     this.redraw()
-  }
-
-  #newBuilds() {
-    return new Builds(() => this.redraw())
   }
 
   /** The name of the conversation, under which its draft is kept. */
@@ -428,27 +424,18 @@ export class ThroughlineChat extends Drawn {
   async #readOlder() {
     if (this.#isReadingOlder) return
     this.#isReadingOlder = true
-    const opening = this.#opening
-    await attempt(async () => {
-      const state = await (this.#at === null ? this.#olderNow() : this.#olderThen(this.#at))
-      if (!state || opening !== this.#opening) return
+    const [opening, feed] = [this.#opening, this.#at === null ? this.#feed : null]
+    try {
+      const page = await (feed?.older() ?? this.#client?.messages(this.#sessionId ?? '', { limit: 50, before: this.#state.before, asOf: this.#at, locale: locale() }))
+      if (opening !== this.#opening) return
       const end = this.#log.scrollHeight - this.#log.scrollTop
-      this.#state = state
+      this.#state = feed?.state ?? fold(this.#state, { event: 'page', data: page })
       this.draw()
       this.#log.scrollTop = this.#log.scrollHeight - end
-    })
+    } catch (error) {
+      if (opening === this.#opening) toast(messageOf(error))
+    }
     this.#isReadingOlder = false
-  }
-
-  async #olderNow() {
-    await this.#feed?.older()
-    return this.#feed?.state
-  }
-
-  /** @param {string} at */
-  async #olderThen(at) {
-    const page = await this.#client?.messages(this.#sessionId ?? '', { limit: 50, before: this.#state.before, asOf: at, locale: locale() })
-    return fold(this.#state, { event: 'page', data: page })
   }
 
   /** Move the focus to the next item, or to the one before. @param {1 | -1} by */

@@ -182,7 +182,8 @@ export class ThroughlineTimeline extends Drawn {
     const count = Math.min(MOST_ROWS, Math.ceil(this.clientHeight / ROW_PX) + 2 * AROUND)
     const shown = this.#items.slice(first, first + count)
     keyed(this.#list, shown.map((item, index) => ({ item, index: first + index })), each => each.item['id'], each => this.#place(h('li'), each), (node, each) => this.#place(node, each))
-    if (this.#state.before && first + count >= this.#items.length - AROUND) void this.#readOlder()
+    // Where the older rows were refused, the user says when they are read again.
+    if (!this.#error && this.#state.before && first + count >= this.#items.length - AROUND) void this.#readOlder()
   }
 
   #head() {

@@ -18,8 +18,6 @@ import { Search } from './search.js'
 
 const SOON_MS = 200
 const RESTING_MS = 60_000
-const SWIPE_PX = 60
-const EDGE_PX = 32
 const GAUGE_PX = 64
 
 /** The kinds of conversation that a person begins, with their icons. */
@@ -104,7 +102,7 @@ export class App {
     root.replaceChildren(h('div', { class: 'app' }, skip, this.#bars, this.#side, this.#main, this.#panel, this.#foot, this.#shade))
     this.#router.addEventListener('change', () => this.#show())
     listen(this.#keys())
-    this.#swipe()
+    if ('ontouchstart' in globalThis) void attempt(async () => (await import('./swipe.js')).listen(isOpen => this.#drawer(isOpen)))
     // A session says its project itself. Everything else waits for the projects.
     if (this.#router.route.sessionId) this.#show()
     const { projects } = await this.#client.projects({ limit: 100 })
@@ -460,6 +458,12 @@ export class App {
   }
 
   #drawTop() {
+    const input = this.#top.querySelector(':scope > input')
+    if (input) {
+      // A name is being typed: nothing moves under the hands of its user.
+      input.addEventListener('blur', () => this.#drawTop(), { once: true })
+      return
+    }
     const { place } = this.#router.route
     const session = this.#session
     const { mode } = this.#router.route
@@ -558,22 +562,6 @@ export class App {
     this.#top.querySelector('.narrow')?.setAttribute('aria-expanded', String(open))
     if (open && !wasOpen) /** @type {HTMLElement | null} */ (this.#side.querySelector('select, input, a'))?.focus()
     if (!open && wasOpen) /** @type {HTMLElement | null} */ (this.#top.querySelector('.narrow'))?.focus()
-  }
-
-  #swipe() {
-    let [fromX, fromY] = [0, 0]
-    addEventListener('touchstart', event => {
-      const touch = event.changedTouches[0]
-      if (touch) [fromX, fromY] = [touch.clientX, touch.clientY]
-    }, { passive: true })
-    addEventListener('touchend', event => {
-      const touch = event.changedTouches[0]
-      if (!touch || Math.abs(touch.clientY - fromY) > SWIPE_PX) return
-      const isRtl = document.documentElement.dir === 'rtl'
-      const [start, moved] = isRtl ? [innerWidth - fromX, fromX - touch.clientX] : [fromX, touch.clientX - fromX]
-      if (moved > SWIPE_PX && start < EDGE_PX) this.#drawer(true)
-      if (moved < -SWIPE_PX) this.#drawer(false)
-    }, { passive: true })
   }
 }
 

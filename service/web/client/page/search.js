@@ -29,6 +29,7 @@ export class Search {
 
   /** @param {string | null} projectId */
   show(projectId) {
+    if (projectId !== this.#projectId && this.isOpen) this.#soon()
     this.#projectId = projectId
     this.input.placeholder = t('search')
     this.input.setAttribute('aria-label', t('search'))
