@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import product
+from itertools import chain, product
 from typing import Any, Final
 
 import psycopg
@@ -17,7 +17,7 @@ from projections.projection import Connection, Projection, install
 from projections.prompts import PROMPT_VERSIONS, PROMPTS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
-from service.eventlog.store import Recorded
+from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
 from tests.projections.actions.append import new_events
 from tests.projections.actions.values import PROJECTS, TENANTS, USERS
@@ -184,11 +184,28 @@ async def test_the_past_leaves_out_what_the_read_model_has_set_aside(
         assert last["session_id"] in {row["session_id"] for row in sessions}
 
 
+def with_messages(events: int, projects: Sequence[str]) -> list[tuple[NewEvent, ...]]:
+    """Appends of at least so many events, in which each of these projects of the first tenant has a
+    message."""
+    world = World(SEED)
+    made: list[tuple[NewEvent, ...]] = []
+    missing = set(projects)
+    while missing:
+        more = world.appends(events)
+        made += more
+        missing -= {
+            each.project_id
+            for each in chain.from_iterable(more)
+            if each.tenant_id == TENANTS[0] and each.type == "UserMessagePosted"
+        }
+    return made
+
+
 async def test_readers_of_one_project_take_turns_and_leave_nothing(
     url: str, pool: connections.Pool
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await log.append(World(SEED).appends(400))
+        await log.append(with_messages(400, PROJECTS[:2]))
         head = await log.store.head()
         expected = of(
             {"timeline": await live(owner, "timeline")}, "timeline", TENANTS[0], PROJECTS[0]
@@ -225,7 +242,7 @@ async def test_more_events_than_a_reader_may_fold_are_refused(
     url: str, pool: connections.Pool
 ) -> None:
     async with writing(url) as log:
-        await log.append(World(SEED).appends(200))
+        await log.append(with_messages(200, PROJECTS[:1]))
         mine = [
             event.position
             for event in await log.events()

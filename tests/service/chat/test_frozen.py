@@ -104,6 +104,8 @@ async def test_readers_of_a_reply_that_was_taken_over_are_cut_when_their_access_
         guest = Reader()
         guest.events = asker.events[:1]
         visiting = asyncio.create_task(guest.join(frozen, token=token))
+        async with asyncio.timeout(ENDS_WITHIN):
+            await guest.news.wait()  # a process that stood still closes idle connections
         watcher, reading = watching(other, asker)
         frozen.send(signal.SIGSTOP)
         async with asyncio.timeout(ENDS_WITHIN):

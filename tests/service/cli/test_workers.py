@@ -18,13 +18,13 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
 from service.cli.database import Database
 from service.cli.workers.supervisor import Supervisor, WorkersFailed
 from service.http.server import bound_sockets
 from service.model.offline.app import OfflineModel, serving
-from service.postgres import connections
 from service.postgres.embedded import Server
 from service.settings import Settings
 from tests import sizes
@@ -326,7 +326,7 @@ async def test_the_pause_grows_while_no_worker_can_be_started(
         try:
             async with asyncio.timeout(STEP_SECONDS):
                 await supervisor.ready.wait()
-                async with await connections.connect(server.url) as admin:
+                async with await AsyncConnection.connect(server.url, autocommit=True) as admin:
                     await admin.execute(closing(url, is_open=False))
                     (worker,) = supervisor._processes
                     worker.kill()

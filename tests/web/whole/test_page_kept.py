@@ -4,11 +4,13 @@ import asyncio
 
 from playwright.async_api import Browser, Route, expect
 
-from tests.running import LiveService
+from service.model.offline.app import OfflineModel
+from tests.running import LiveService, running
 from tests.web.page import posted, project, said, signed_in
 
-MESSAGES = 260
+ANSWERED, MESSAGES = 55, 165
 SCROLL_UP = "log => { log.scrollTop = 0 }"
+DEFINED = "() => customElements.whenDefined('throughline-event-log').then(() => true)"
 
 
 async def test_what_is_open_beside_stays_while_a_build_goes_on(
@@ -71,7 +73,6 @@ async def test_a_text_that_was_not_sent_stays_when_the_project_changes(
 async def test_a_refused_message_is_given_back_to_its_own_conversation(
     browser: Browser, live: LiveService
 ) -> None:
-    await live.project("refused", "u1")
     await live.project("refused", "poor")
     may_go = asyncio.Event()
 
@@ -104,25 +105,27 @@ async def test_a_refused_message_is_given_back_to_its_own_conversation(
 
 
 async def test_the_past_of_a_long_conversation_stays_the_past_when_it_is_scrolled(
-    browser: Browser, live: LiveService
+    browser: Browser, url: str
 ) -> None:
-    await project(live, "scrolled")
-    session = await posted(live, "/v1/sessions", projectId="scrolled", mode="what_if")
-    path = f"/v1/sessions/{session['sessionId']}/messages"
-    said_then = [
-        await posted(live, path, message=f"Message {number}.", reply=False)
-        for number in range(MESSAGES)
-    ]
-    at = said_then[-20]["cursor"]
-    async with signed_in(browser, live) as opened:
-        items, log = opened.page.locator(".item"), opened.page.locator(".log")
-        await opened.go(f"#/sessions/{session['sessionId']}")
-        await expect(items.last).to_contain_text("Message 259.")
-        await opened.go(f"#/sessions/{session['sessionId']}?at={at}")
-        await expect(items).to_have_count(200)
-        await log.evaluate(SCROLL_UP)
-        await expect(items.first).to_contain_text("Message 0.")
-        await expect(items.last).to_contain_text("Message 240.")
+    """A page of the past has 200 items, and the live one 50."""
+    async with running(url, OfflineModel(pace=0), user_messages=MESSAGES) as live:
+        await project(live, "scrolled")
+        session = await posted(live, "/v1/sessions", projectId="scrolled", mode="what_if")
+        path = f"/v1/sessions/{session['sessionId']}/messages"
+        for number in range(MESSAGES):
+            await posted(live, path, message=f"Message {number}.", reply=number < ANSWERED)
+        newest = (await live.client.get(f"{path}?userId=u1&limit=10")).json()["messages"]
+        at = newest[0]["cursor"]
+        async with signed_in(browser, live) as opened:
+            items, log = opened.page.locator(".item"), opened.page.locator(".log")
+            await opened.go(f"#/sessions/{session['sessionId']}")
+            await expect(items.last).to_contain_text("Message 164.")
+            await opened.go(f"#/sessions/{session['sessionId']}?at={at}")
+            await expect(items).to_have_count(200)
+            await log.evaluate(SCROLL_UP)
+            await expect(items.first).to_contain_text("Message 0.")
+            await expect(items.last).to_contain_text("Message 155.")
+            await expect(items).to_have_count(211)
 
 
 async def test_the_log_waits_for_what_it_shows(browser: Browser, live: LiveService) -> None:
@@ -139,7 +142,7 @@ async def test_the_log_waits_for_what_it_shows(browser: Browser, live: LiveServi
         await opened.go(f"{place}/log")
         await page.route("**/timeline?*", hold)
         await page.reload()
-        await page.wait_for_function("customElements.get('throughline-event-log')")
+        await page.evaluate(DEFINED)
         may_go.set()
         await expect(page.locator("throughline-event-log li").first).to_be_visible()
 
