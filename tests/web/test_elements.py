@@ -314,6 +314,25 @@ async def test_a_build_counts_its_time_and_says_when_nobody_claims_it(gallery: G
     await unclaimed.wait_for()
 
 
+async def test_a_moment_stays_true_while_time_passes(gallery: Gallery) -> None:
+    said = await gallery.page.evaluate(
+        """async () => {
+            const { setInterval: every, Date: { now } } = globalThis;
+            let tick;
+            globalThis.setInterval = run => { tick = run; return 0; };
+            const events = [{ position: 1, type: "TimeConsumed", time: new Date().toISOString() }];
+            await show("throughline-event-log", { events });
+            globalThis.setInterval = every;
+            Date.now = () => now() + 3 * 3_600_000;
+            tick();
+            Date.now = now;
+            return document.querySelector("throughline-event-log").shadowRoot
+                .querySelector("time").textContent;
+        }"""
+    )
+    assert said == "3 hours ago"
+
+
 def examples() -> list[str]:
     """The JavaScript of the page, each example as a function that a browser can run."""
     found = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)

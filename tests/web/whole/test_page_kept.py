@@ -13,35 +13,60 @@ SCROLL_UP = "log => { log.scrollTop = 0 }"
 DEFINED = "() => customElements.whenDefined('throughline-event-log').then(() => true)"
 
 
+async def building(live: LiveService, project_id: str) -> str:
+    """A build that a worker has claimed; returns its path."""
+    build = await posted(live, "/v1/builds", projectId=project_id, message="Build a shop")
+    path = f"/v1/builds/{build['buildId']}"
+    answer = await live.client.post(f"{path}/claim", json={"workerId": "w1"})
+    assert answer.is_success, answer.text
+    return path
+
+
+async def report(live: LiveService, path: str, *numbers: int) -> str:
+    """Report steps of these numbers; returns the position of the log."""
+    at = {"at": "2026-11-22T10:00:00Z", "phase": "development", "type": "progress"}
+    events = [{"eventId": f"{n}", "title": f"Step {n}"} | at for n in numbers]
+    answer = await live.client.post(f"{path}/events", json={"events": events})
+    assert answer.is_success, answer.text
+    return answer.headers["X-Log-Position"]
+
+
 async def test_what_is_open_beside_stays_while_a_build_goes_on(
     browser: Browser, live: LiveService
 ) -> None:
     place = await project(live, "goes-on")
-    build = await posted(live, "/v1/builds", projectId="goes-on", message="Build a shop")
-    path = f"/v1/builds/{build['buildId']}"
-    await live.client.post(f"{path}/claim", json={"workerId": "w1"})
-
-    async def report(number: int) -> None:
-        at = {"at": "2026-11-22T10:00:00Z", "phase": "development"}
-        event = {"eventId": str(number), "type": "progress", "title": f"Step {number}"} | at
-        answer = await live.client.post(f"{path}/events", json={"events": [event]})
-        assert answer.is_success, answer.text
-
-    await report(1)
+    path = await building(live, "goes-on")
+    await report(live, path, 1)
     async with signed_in(browser, live) as opened:
         panel = opened.page.locator(".panel")
-        await opened.go(f"{place}?panel=build:{build['buildId']}")
+        await opened.go(f"{place}?panel=build:{path.rpartition('/')[2]}")
         await panel.locator("summary").click()
-        await report(2)
+        await report(live, path, 2)
         await expect(panel.locator(".log li").last).to_contain_text("Step 2")
         await expect(panel.locator(".log li").last).to_be_visible()
 
         await opened.page.context.set_offline(True)
         await expect(panel.get_by_role("alert")).to_be_visible()
         await opened.page.context.set_offline(False)
-        await report(3)
+        await report(live, path, 3)
         await expect(panel.locator("throughline-build")).to_contain_text("Step 3")
         opened.problems.clear()
+
+
+async def test_a_panel_has_all_reports_up_to_its_moment(
+    browser: Browser, live: LiveService
+) -> None:
+    place = await project(live, "reports")
+    path = await building(live, "reports")
+    at = await report(live, path, 1)
+    await report(live, path, *range(2, 252))
+    async with signed_in(browser, live) as opened:
+        reports = opened.page.locator(".panel summary", has_text="report")
+        address = f"{place}?panel=build:{path.rpartition('/')[2]}"
+        await opened.go(address)
+        await expect(reports).to_have_text("251 reports")
+        await opened.go(f"{address}&at={at}")
+        await expect(reports).to_have_text("1 report")
 
 
 async def test_a_text_that_was_not_sent_stays_when_the_project_changes(

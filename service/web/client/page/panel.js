@@ -21,6 +21,8 @@ import { t } from '../texts.js'
 const TITLES = { plan: 'plan_kind_feature', build: 'build', run: 'run', prompt: 'prompt' }
 
 const EVERY_MS = 2_000
+const PAGE = 200
+const MOST_PAGES = 10
 
 /** Whose newest content is shown: an answer to an earlier question is dropped. */
 let asked = 0
@@ -79,7 +81,8 @@ async function plan(id, { client }) {
 
 /** @param {string} id @param {Room} room */
 async function build(id, { client, projectId, at, renew }) {
-  const [whole, page] = await Promise.all([client.build(id, { asOf: at }), client.buildEvents(id, { limit: 500 }), import('../elements/build.js')])
+  const reports = parts('events', query => client.buildEvents(id, query), at)
+  const [whole, events] = await Promise.all([client.build(id, { asOf: at }), reports, import('../elements/build.js')])
   const cancel = () => attempt(async () => {
     await client.cancelBuild(id)
     renew()
@@ -89,8 +92,25 @@ async function build(id, { client, projectId, at, renew }) {
     else await client.orderBuild({ projectId, message: whole.prompt })
     renew()
   })
-  const content = h('throughline-build', { '.build': { ...whole, events: page.events }, oncancel: cancel, onagain: again, onbuild: again })
+  const content = h('throughline-build', { '.build': { ...whole, events }, oncancel: cancel, onagain: again, onbuild: again })
   return { content, isOpen: goesOn(whole, at) }
+}
+
+/**
+ * The parts of a build or of a run, page by page.
+ * @param {string} name @param {(query: Record<string, any>) => Promise<any>} read @param {string | null} at
+ */
+async function parts(name, read, at) {
+  /** @type {any[]} */
+  const found = []
+  let after = null
+  for (let pages = 0; pages < MOST_PAGES; pages++) {
+    const page = await read({ limit: PAGE, after, asOf: at })
+    found.push(...page[name])
+    if (!page.hasMore) break
+    after = page.after
+  }
+  return found
 }
 
 /** @param {any} what a build or a run @param {string | null} at */
@@ -98,7 +118,10 @@ const goesOn = ({ status }, at) => at === null && (status === 'queued' || status
 
 /** @param {string} id @param {Room} room */
 async function run(id, { client, at, go, renew }) {
-  const [whole, { steps }, { candidates }] = await Promise.all([client.run(id, { asOf: at }), client.runSteps(id, { limit: 200 }), client.runCandidates(id, { limit: 200 }), import('../elements/run.js')])
+  const [whole, steps, candidates] = await Promise.all([
+    client.run(id, { asOf: at }), parts('steps', query => client.runSteps(id, query), at),
+    parts('candidates', query => client.runCandidates(id, query), at), import('../elements/run.js'),
+  ])
   const discuss = () => attempt(async () => {
     const { sessionId } = await client.discussRun(id)
     go(`#/sessions/${encodeURIComponent(sessionId)}`)

@@ -1,10 +1,13 @@
 /** What all elements have in common: a shadow root, the style, texts that follow the locale. */
 
 import { h, patch, sheet } from './dom.js'
-import { changes, t } from '../../texts.js'
+import { changes, relative, t } from '../../texts.js'
 import { button } from './small.js'
 
 /** @typedef {import('./dom.js').Child} Child */
+
+/** How often the words for a moment are made true. */
+const EVERY_MS = 30_000
 
 const COLOURS = /** @type {Record<string, [string, string]>} */ ({
   text: ['#1b1f24', '#e4e7eb'], muted: ['#59636e', '#a3adb8'], surface: ['#fff', '#15181c'],
@@ -73,6 +76,8 @@ export class ThroughlineElement extends HTMLElement {
   /** @type {Map<string, any>} what the user has opened or chosen */
   kept = new Map()
   #isDue = false
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #clock
   #renew = () => this.renew()
   #root = this.attachShadow({ mode: 'open' })
 
@@ -83,6 +88,7 @@ export class ThroughlineElement extends HTMLElement {
 
   connectedCallback() {
     changes.addEventListener('change', this.#renew)
+    this.#clock = setInterval(() => this.#keepTrue(), EVERY_MS)
     this.#adopt()
     this.renew()
   }
@@ -99,6 +105,12 @@ export class ThroughlineElement extends HTMLElement {
 
   disconnectedCallback() {
     changes.removeEventListener('change', this.#renew)
+    clearInterval(this.#clock)
+  }
+
+  /** Keep the moments true while time passes. */
+  #keepTrue() {
+    for (const node of this.#root.querySelectorAll('time')) node.textContent = relative(node.dateTime)
   }
 
   /** Show the properties again, soon. */
