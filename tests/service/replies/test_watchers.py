@@ -18,6 +18,7 @@ from tests.service.watching import until
 from tests.sizes import size
 
 WATCHERS = size(100, 1_000)
+TOGETHER = 20
 
 
 async def begun(
@@ -51,19 +52,24 @@ async def test_watchers_on_the_writing_server_are_served_from_memory(url: str) -
         async with await connections.connect(url, as_service=False) as owner:
             await owner.execute("revoke select on app.reply_chunk from throughline_service")
             reply_id, reading = await begun(live, "Good morning", first="accepted")
-            joined = open_streams() + WATCHERS
             async with AsyncExitStack() as stack:
-                raws = [
-                    await stack.enter_async_context(Raw(live, path_of(reply_id)))
-                    for _ in range(WATCHERS)
-                ]
-                await until(lambda: open_streams() == joined)
+                raws: list[Raw] = []
+                while len(raws) < WATCHERS:
+                    raws += await joined(live, reply_id, stack)
                 model.go.set()
                 answers = await asyncio.gather(*(raw.everything() for raw in raws))
             events = await reading
             await owner.execute("grant select on app.reply_chunk to throughline_service")
         assert all(events_of(dechunked(each)) == events for each in answers)
         await law.ended_as_shown(live, url, law.lawful(events))
+
+
+async def joined(live: LiveService, reply_id: str, stack: AsyncExitStack) -> list[Raw]:
+    """More readers of the reply. A service refuses more at once than it has connections for."""
+    there = open_streams() + TOGETHER
+    raws = [await stack.enter_async_context(Raw(live, path_of(reply_id))) for _ in range(TOGETHER)]
+    await until(lambda: open_streams() == there)
+    return raws
 
 
 def open_streams() -> float:
