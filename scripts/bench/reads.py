@@ -11,6 +11,7 @@ import psycopg
 import uvloop
 
 from projections.projection import Connection, install, rebuild
+from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE, page
 from scripts.bench.load import TEXT
 from service.eventlog.store import EventStore
@@ -51,14 +52,15 @@ from generate_series(1, %(messages)s::bigint) as n
 
 
 def fill(url: str, messages: int) -> None:
-    """Fill the log and the timeline: a large project, and a small project with few messages."""
+    """Fill the log and the read models of a page: a large project, and a small project with few
+    messages."""
     asyncio.run(_fill(url, messages))
 
 
 async def _fill(url: str, messages: int) -> None:
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute(_FILL, {"messages": messages, "few": FEW, "text": TEXT})
-        await install(owner, [TIMELINE])
+        await install(owner, [SESSIONS, TIMELINE])
         await owner.execute("vacuum analyze")
         await owner.execute("checkpoint")
 
