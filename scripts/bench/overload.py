@@ -21,6 +21,7 @@ from scripts.bench import cores
 from scripts.bench.streams import (
     PACE,
     Figure,
+    Load,
     NotCarried,
     Target,
     connected,
@@ -75,14 +76,21 @@ async def knee(
     """The highest number of replies within the limit, and the chunks a second that are read."""
     found, goodput = step, step / PACE
     for streams in range(step, upto + 1, step):
-        try:
-            seen = await load(target, streams, model)
-        except NotCarried:
-            break
-        if seen.p99_ms > MOST_MS:
+        seen = await _carried(target, streams, model) or await _carried(target, streams, model)
+        if seen is None:
             break
         found, goodput = streams, seen.chunks_per_second
     return found, goodput
+
+
+async def _carried(target: Target, streams: int, model: StampingModel) -> Load | None:
+    """This number of replies at once; None where they take too long, which one pause of the machine
+    can cause."""
+    try:
+        seen = await load(target, streams, model)
+    except NotCarried:
+        return None
+    return seen if seen.p99_ms <= MOST_MS else None
 
 
 async def press(target: Target, clients: int) -> tuple[Pressed, float]:
