@@ -92,7 +92,8 @@ def _resume(opened: BinaryIO, file: Path, wanted: "EventFilter", begin: str, end
         if header.chosen != wanted:
             raise ArchiveRefused("has other events. Give the options with which it was begun")
         if header.after != await options.after_of(owner, begin):
-            first = header.after + 1  # a span such as 2h names another event each time
+            # A span such as 2h ends at another event each time, so the position is named.
+            first = header.after + 1
             raise ArchiveRefused(f"begins with another event. Give it as --from {first}")
         await require_same_log(owner, header, last)
         if not is_complete:

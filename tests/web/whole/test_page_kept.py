@@ -2,7 +2,7 @@
 
 import asyncio
 
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from service.model.offline.app import OfflineModel
 from tests.running import LiveService, running
@@ -11,6 +11,18 @@ from tests.web.page import posted, project, said, signed_in
 ANSWERED, MESSAGES = 55, 165
 SCROLL_UP = "log => { log.scrollTop = 0 }"
 DEFINED = "() => customElements.whenDefined('throughline-event-log').then(() => true)"
+
+
+async def held(page: Page, addresses: str) -> asyncio.Event:
+    """Hold the requests of the page to these addresses; returns what lets them go."""
+    may_go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await may_go.wait()
+        await route.continue_()
+
+    await page.route(addresses, hold)
+    return may_go
 
 
 async def building(live: LiveService, project_id: str) -> str:
@@ -99,20 +111,14 @@ async def test_a_refused_message_is_given_back_to_its_own_conversation(
     browser: Browser, live: LiveService
 ) -> None:
     await live.project("refused", "poor")
-    may_go = asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        await may_go.wait()
-        await route.continue_()
-
     async with signed_in(browser, live, "poor") as opened:
         page = opened.page
-        await page.route("**/messages", hold)
+        may_go = await held(page, "**/messages")
         await opened.go("#/projects/refused")
         box = page.get_by_role("textbox", name="Message")
         await opened.ask("Add a login page")
         await page.wait_for_url("**/#/sessions/*")
-        session = page.url
+        session = page.url.partition("#")[2]
         await box.fill("And a logout page")
         may_go.set()
         await expect(box).to_have_value("Add a login page\n\nAnd a logout page")
@@ -124,7 +130,7 @@ async def test_a_refused_message_is_given_back_to_its_own_conversation(
         may_go.set()
         await expect(page.locator(".toast").last).to_be_visible()
         await expect(box).to_have_value("Another plan")
-        await opened.go(session.partition("/#")[2].join(["#", ""]))
+        await opened.go(f"#{session}")
         await expect(box).to_have_value("Add a login page\n\nAnd a logout page")
         opened.problems.clear()
 
@@ -156,16 +162,10 @@ async def test_the_past_of_a_long_conversation_stays_the_past_when_it_is_scrolle
 async def test_the_log_waits_for_what_it_shows(browser: Browser, live: LiveService) -> None:
     place = await project(live, "waits")
     await said(live, "waits", "Add a login page")
-    may_go = asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        await may_go.wait()
-        await route.continue_()
-
     async with signed_in(browser, live) as opened:
         page = opened.page
         await opened.go(f"{place}/log")
-        await page.route("**/timeline?*", hold)
+        may_go = await held(page, "**/timeline?*")
         await page.reload()
         await page.evaluate(DEFINED)
         may_go.set()
@@ -175,7 +175,7 @@ async def test_the_log_waits_for_what_it_shows(browser: Browser, live: LiveServi
 async def test_a_name_that_is_being_typed_stays_when_something_new_is_said(
     browser: Browser, live: LiveService
 ) -> None:
-    place = await project(live, "renamed")
+    await project(live, "renamed")
     session = await said(live, "renamed", "The first one")
     async with signed_in(browser, live) as opened:
         page = opened.page
@@ -190,7 +190,6 @@ async def test_a_name_that_is_being_typed_stays_when_something_new_is_said(
         await page.keyboard.press("Enter")
         await expect(opened.session("My plan")).to_be_visible()
         await expect(page.locator(".top h1")).to_have_text("My plan")
-        assert place
 
 
 async def test_older_rows_that_are_refused_are_asked_for_once(
